@@ -1,0 +1,5 @@
+//! Birdwire: provider webhooks in, VoIPBIN conversation messages out; nothing lost, nothing doubled, in order.
+
+pub mod adapter;
+pub mod domain;
+pub mod voipbin;

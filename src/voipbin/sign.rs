@@ -1,0 +1,1 @@
+//! Both signatures of a delivery.
