@@ -2,4 +2,6 @@
 
 pub mod adapter;
 pub mod domain;
+pub mod metrics;
+pub mod store;
 pub mod voipbin;

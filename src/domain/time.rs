@@ -3,6 +3,9 @@
 use chrono::{DateTime, FixedOffset, NaiveDateTime, Utc};
 use std::time::Duration;
 
+/// Where the edges get the time from: the system's clock in the program, a hand-moved one in tests.
+pub type Clock = std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// A moment in UTC, in microseconds since the Unix epoch; finer fractions are truncated, never rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);

@@ -1,0 +1,306 @@
+//! Claims lanes and works on them, one task per lane, so many per subscriber.
+//!
+//! A subscriber that hangs fills its own places and nobody else's.
+
+use super::Subscriber;
+use super::outcome::{Situation, judge};
+use super::sender::Sender;
+use crate::domain::delivery::Order;
+use crate::domain::time::{Clock, Timestamp};
+use crate::metrics::Metrics;
+use crate::store::lane::{Advance, Attempt, Claim, Lease, Leased, Owed, Verdict};
+use crate::store::{Store, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Deliveries of one lane in a row before other lanes get their turn.
+const TURN: u32 = 32;
+
+/// How long to sleep when nothing is known to become due: changes by other processes give no hint.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What the dispatcher works with.
+pub struct Dispatcher {
+    /// Where deliveries are.
+    pub store: Arc<dyn Store>,
+    /// How they are sent.
+    pub sender: Sender,
+    /// Who gets them, by name.
+    pub subscribers: HashMap<String, Arc<Subscriber>>,
+    /// Lanes in flight per subscriber.
+    pub concurrency: usize,
+    /// How long a lane is leased.
+    pub lease: Duration,
+    /// What time it is.
+    pub clock: Clock,
+    /// A number in 0..1 for each retry.
+    pub jitter: Box<dyn Fn() -> f64 + Send + Sync>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Set when no new work should be begun.
+    pub stop: CancellationToken,
+    /// Attempts whose recording fails at the moment. While there are any, nothing is claimed: their leases may run
+    /// out, and claiming those lanes again would send again what was sent.
+    pub unrecorded: AtomicUsize,
+}
+
+/// What a worker did with its lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Whose lane.
+    pub subscriber: String,
+    /// Deliveries that ended well.
+    pub delivered: u32,
+    /// When the lane's head is to be tried again.
+    pub retry_at: Option<Timestamp>,
+    /// Deliveries given up.
+    pub dead: u32,
+    /// Whether the lease was lost.
+    pub lost: bool,
+}
+
+/// Places taken and lanes left over, per subscriber.
+#[derive(Default)]
+struct Places {
+    taken: HashMap<String, usize>,
+    /// Subscribers that may have more due lanes than they had places.
+    more: bool,
+}
+
+impl Dispatcher {
+    /// Claims what is due once and works on it until it is done; for stepping through the work by hand.
+    pub async fn run_once(self: &Arc<Self>) -> Result<Vec<Worked>, StoreError> {
+        let claimed = self.store.claim_lanes(self.wishes(&Places::default()), (self.clock)(), self.lease).await?;
+        let mut tasks = JoinSet::new();
+        for leased in claimed.leased {
+            tasks.spawn(self.clone().work(leased));
+        }
+        Ok(tasks.join_all().await)
+    }
+
+    /// Works until `stop`, then lets the attempts under way finish.
+    pub async fn run(self: Arc<Self>) {
+        let mut tasks: JoinSet<Worked> = JoinSet::new();
+        let mut places = Places::default();
+        let mut healthy = true;
+        let mut look = true;
+        let mut wake = (self.clock)().plus(POLL);
+        while !self.stop.is_cancelled() {
+            if look && self.unrecorded.load(Ordering::Acquire) == 0 {
+                let now = (self.clock)();
+                wake = now.plus(POLL);
+                match self.store.claim_lanes(self.wishes(&places), now, self.lease).await {
+                    Ok(claimed) => {
+                        wake = claimed.next_due.unwrap_or(wake).min(wake);
+                        self.start(claimed.leased, &mut places, &mut tasks);
+                        healthy = true;
+                    }
+                    Err(error) => {
+                        if healthy {
+                            tracing::error!(error = &error as &dyn std::error::Error, "no lanes can be claimed");
+                        }
+                        healthy = false;
+                    }
+                }
+            }
+            look = tokio::select! {
+                () = self.stop.cancelled() => false,
+                () = self.store.work_hint() => true,
+                () = tokio::time::sleep(wake.since((self.clock)())) => true,
+                Some(done) = tasks.join_next(), if !tasks.is_empty() => {
+                    places.free(done, &mut wake);
+                    while let Some(done) = tasks.try_join_next() {
+                        places.free(done, &mut wake);
+                    }
+                    places.more
+                }
+            };
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn wishes(&self, places: &Places) -> Vec<Claim> {
+        self.subscribers
+            .values()
+            .map(|s| {
+                let taken = places.taken.get(&s.id.0).copied().unwrap_or_default();
+                Claim { subscriber: s.id.clone(), lanes: self.concurrency.saturating_sub(taken) }
+            })
+            .filter(|claim| claim.lanes > 0)
+            .collect()
+    }
+
+    fn start(self: &Arc<Self>, leased: Vec<Leased>, places: &mut Places, tasks: &mut JoinSet<Worked>) {
+        for lane in leased {
+            *places.taken.entry(lane.subscriber.0.clone()).or_default() += 1;
+            tasks.spawn(self.clone().work(lane));
+        }
+        places.more = places.taken.values().any(|&taken| taken >= self.concurrency);
+    }
+
+    /// Works on one lane until it has to wait, is empty, is lost, or has had its turn.
+    async fn work(self: Arc<Self>, leased: Leased) -> Worked {
+        let mut worked = Worked { subscriber: leased.subscriber.0.clone(), ..Worked::default() };
+        let Some(subscriber) = self.subscribers.get(&leased.subscriber.0) else { return worked };
+        let mut owed = leased.owed.clone();
+        for turn in 1.. {
+            if self.stop.is_cancelled() {
+                // Nothing was sent under this lease yet: give it back instead of letting it run out.
+                if let Err(error) = self.store.release_lanes(vec![leased.lease], (self.clock)()).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a lane could not be given back");
+                }
+                return worked;
+            }
+            let extend = (turn < TURN && subscriber.order != Order::None).then_some(self.lease);
+            match self.attempt(subscriber, &leased, &owed, extend, &mut worked).await {
+                Some(Advance::Next(next)) => owed = *next,
+                Some(Advance::Released) | None => return worked,
+                Some(Advance::Lost) => {
+                    self.metrics.leases_lost.inc();
+                    worked.lost = true;
+                    return worked;
+                }
+            }
+        }
+        worked
+    }
+
+    async fn attempt(
+        &self,
+        subscriber: &Subscriber,
+        leased: &Leased,
+        owed: &Owed,
+        extend: Option<Duration>,
+        worked: &mut Worked,
+    ) -> Option<Advance> {
+        let name = &subscriber.id.0;
+        let started_at = (self.clock)();
+        let answer = self.sender.attempt(subscriber, leased.conversation, owed, started_at).await;
+        let ended_at = (self.clock)();
+        let situation = Situation {
+            failures: owed.failures,
+            first_attempt: owed.first_attempt.unwrap_or(started_at),
+            now: ended_at,
+            jitter: (self.jitter)(),
+        };
+        let outcome = judge(&answer, situation, &subscriber.backoff);
+        let word = match outcome.verdict {
+            Verdict::Delivered => "delivered",
+            Verdict::Retry { .. } => "retried",
+            Verdict::Dead => "dead",
+        };
+        self.metrics.attempted(name, word, ended_at.since(started_at));
+        match outcome.verdict {
+            Verdict::Delivered => {
+                worked.delivered += 1;
+                let took = ended_at.since(owed.created_at).as_secs_f64();
+                self.metrics.delivery_seconds.with_label_values(&[name]).observe(took);
+            }
+            Verdict::Retry { due } => {
+                worked.retry_at = Some(due);
+                if owed.failures == 0 {
+                    tracing::warn!(
+                        subscriber = name, delivery.id = owed.delivery, http.status = outcome.status,
+                        reason = outcome.reason, "a delivery failed and will be tried again"
+                    );
+                }
+            }
+            Verdict::Dead => {
+                worked.dead += 1;
+                tracing::error!(
+                    subscriber = name, delivery.id = owed.delivery, http.status = outcome.status,
+                    reason = outcome.reason, attempts = owed.failures + 1, "a delivery was given up"
+                );
+            }
+        }
+        if outcome.gone {
+            self.disable(subscriber, ended_at).await;
+        }
+        self.record(Attempt {
+            lease: leased.lease,
+            delivery: owed.delivery,
+            started_at,
+            ended_at,
+            status: outcome.status,
+            reason: outcome.reason,
+            verdict: outcome.verdict,
+            extend,
+        })
+        .await
+    }
+
+    /// Records until it succeeds: a result that is not recorded is an attempt made twice.
+    async fn record(&self, attempt: Attempt) -> Option<Advance> {
+        let mut pause = Duration::from_millis(50);
+        let lease: Lease = attempt.lease;
+        let mut held = None;
+        loop {
+            match self.store.record_attempt(attempt.clone()).await {
+                Ok(advance) => return Some(advance),
+                Err(error @ StoreError::Stopped { .. }) => {
+                    tracing::error!(lane.id = lease.lane, error = &error as &dyn std::error::Error, "an attempt is lost");
+                    return None;
+                }
+                Err(error) => {
+                    if held.is_none() {
+                        held = Some(Unrecorded::count(&self.unrecorded));
+                        tracing::warn!(lane.id = lease.lane, error = &error as &dyn std::error::Error,
+                            "an attempt cannot be recorded yet");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(POLL);
+                }
+            }
+        }
+    }
+
+    async fn disable(&self, subscriber: &Subscriber, now: Timestamp) {
+        let why = Some((now, "answered 410 Gone".to_owned()));
+        match self.store.set_disabled(&subscriber.id, why).await {
+            Ok(_) => tracing::error!(subscriber = subscriber.id.0, "the subscriber answered 410 and is disabled"),
+            Err(error) => tracing::error!(
+                subscriber = subscriber.id.0,
+                error = &error as &dyn std::error::Error,
+                "the subscriber answered 410 but cannot be disabled"
+            ),
+        }
+    }
+}
+
+/// Counts one unrecorded attempt for as long as it lives.
+struct Unrecorded<'a>(&'a AtomicUsize);
+
+impl<'a> Unrecorded<'a> {
+    fn count(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for Unrecorded<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Places {
+    fn free(&mut self, done: Result<Worked, tokio::task::JoinError>, wake: &mut Timestamp) {
+        match done {
+            Ok(worked) => {
+                if let Some(taken) = self.taken.get_mut(&worked.subscriber) {
+                    *taken = taken.saturating_sub(1);
+                }
+                if let Some(due) = worked.retry_at {
+                    *wake = due.min(*wake);
+                }
+            }
+            // A worker that panicked takes the process down: its place and its lease would never come back.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+}

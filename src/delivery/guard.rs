@@ -1,0 +1,167 @@
+//! Where deliveries may go: nobody's subscriber URL may reach into the operator's own network.
+//!
+//! The check is made on the addresses that are connected to, after resolution and on every connection, so odd
+//! spellings of an address and names that change their mind lead nowhere.
+
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower::Service;
+
+/// Which addresses may be connected to.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    allowed: Arc<[IpNet]>,
+    /// Plain HTTP goes to explicitly allowed networks only.
+    plain: bool,
+}
+
+impl Guard {
+    /// For https: public addresses, and those in `allowed`.
+    pub fn secure(allowed: &[IpNet]) -> Self {
+        Self { allowed: allowed.into(), plain: false }
+    }
+
+    /// For http: those in `allowed` only.
+    pub fn plain(allowed: &[IpNet]) -> Self {
+        Self { allowed: allowed.into(), plain: true }
+    }
+
+    /// Whether `address` may be connected to.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allowed.iter().any(|net| net.contains(&address)) || (!self.plain && is_public(address))
+    }
+}
+
+/// The address is not one we may speak to.
+#[derive(Debug, thiserror::Error)]
+#[error("the receiver's address is not allowed")]
+pub struct Forbidden;
+
+/// The name has no address.
+#[derive(Debug, thiserror::Error)]
+#[error("the receiver's name cannot be resolved")]
+pub struct Unresolved(#[source] std::io::Error);
+
+/// Resolves names and lets through only what its guard allows.
+#[derive(Clone)]
+pub struct GuardedResolver {
+    guard: Guard,
+    resolver: GaiResolver,
+}
+
+impl GuardedResolver {
+    /// The system's resolver behind `guard`.
+    pub fn new(guard: Guard) -> Self {
+        Self { guard, resolver: GaiResolver::new() }
+    }
+}
+
+type Resolved = Result<std::vec::IntoIter<SocketAddr>, Box<dyn std::error::Error + Send + Sync>>;
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Resolved> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.resolver.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let guard = self.guard.clone();
+        let answer = self.resolver.call(name);
+        Box::pin(async move {
+            let all = answer.await.map_err(Unresolved)?;
+            let good: Vec<SocketAddr> = all.filter(|address| guard.allows(address.ip())).collect();
+            if good.is_empty() { Err(Forbidden.into()) } else { Ok(good.into_iter()) }
+        })
+    }
+}
+
+/// Whether an address belongs to the public internet.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    !matches!(
+        (a, b, c),
+        (0 | 10 | 127, ..)
+            | (100, 64..=127, _) // carrier-grade NAT
+            | (169, 254, _)      // link local, cloud metadata
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)    // IETF protocols, documentation
+            | (192, 88, 99)      // 6to4 relays
+            | (192, 168, _)
+            | (198, 18 | 19, _)  // benchmarks
+            | (198, 51, 100)     // documentation
+            | (203, 0, 113)      // documentation
+            | (224..=255, ..) // multicast, reserved, broadcast
+    )
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match segments {
+        // NAT64 and 6to4 carry an IPv4 address, which decides.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
+        [0x64, 0xff9b, 1, ..] | [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x100, 0, 0, 0, ..] => false,
+        // Only global unicast is handed out: everything else is loopback, unspecified, IPv4-compatible, unique
+        // local, link local or multicast.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_reserved_and_embedded_addresses_are_refused() {
+        let guard = Guard::secure(&[]);
+        for address in [
+            "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255",
+            "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.51.100.1", "203.0.113.1",
+            "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+            "::127.0.0.1", "fc00::1", "fd12::1", "fe80::1", "ff02::1", "2001:db8::1", "64:ff9b::7f00:1",
+            "64:ff9b:1::1", "2002:7f00:1::", "2002:a00:1::1", "100::1", "2001::1", "fec0::1",
+        ] {
+            assert!(!guard.allows(address.parse().unwrap()), "{address}");
+        }
+        for address in
+            ["1.1.1.1", "100.128.0.1", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "64:ff9b::101:101", "2002:101:101::"]
+        {
+            assert!(guard.allows(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_allow_list_opens_private_networks_and_is_all_that_plain_http_gets() {
+        let nets = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        for (address, secure, plain) in [
+            ("10.9.9.9", true, true),
+            ("::ffff:10.9.9.9", true, true),
+            ("::1", true, true),
+            ("127.0.0.1", false, false),
+            ("1.1.1.1", true, false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(Guard::secure(&nets).allows(address), secure, "{address}");
+            assert_eq!(Guard::plain(&nets).allows(address), plain, "{address}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The way out: claim lanes, attempt, judge, record.
+//!
+//! A lane's worker records each attempt durably before it sends the next event of that lane, so a crash can repeat
+//! at most the one attempt per lane that it cut.
+
+pub mod dispatcher;
+pub mod guard;
+pub mod outcome;
+pub mod sender;
+
+use crate::domain::backoff::Backoff;
+use crate::domain::delivery::Order;
+use crate::domain::route::SubscriberId;
+use crate::voipbin::sign::Signer;
+
+/// One subscriber as the dispatcher needs it.
+pub struct Subscriber {
+    /// Who.
+    pub id: SubscriberId,
+    /// Where.
+    pub url: hyper::Uri,
+    /// Signs with the subscriber's secrets.
+    pub signer: Signer,
+    /// In which order.
+    pub order: Order,
+    /// When to try again, and for how long.
+    pub backoff: Backoff,
+}

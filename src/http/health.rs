@@ -1,0 +1,64 @@
+//! What a load balancer, an operator and Prometheus ask.
+
+use super::Gateway;
+use crate::store::listing::Backlog;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A store that does not commit within that time is not ready.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// 200 `ready`, or 503 with a line for everything that is wrong.
+pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    let mut problems = Vec::new();
+    if gateway.draining.is_cancelled() {
+        problems.push("draining: the process is about to end".to_owned());
+    }
+    // A commit is the proof: a store that was broken a minute ago may be well again, and nothing else would show it
+    // while a load balancer keeps all webhooks away.
+    match tokio::time::timeout(PROBE_TIMEOUT, gateway.store.probe((gateway.clock)())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => problems.push(format!("store: {error}")),
+        Err(_) => problems.push(format!("store: no commit within {} s", PROBE_TIMEOUT.as_secs())),
+    }
+    if problems.is_empty() {
+        return "ready\n".into_response();
+    }
+    let mut text = problems.join("\n");
+    text.push('\n');
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    match gateway.store.backlog().await {
+        Ok(backlog) => backlog.iter().for_each(|b| gauge(&gateway, b)),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the backlog cannot be measured");
+        }
+    }
+    match gateway.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn gauge(gateway: &Gateway, backlog: &Backlog) {
+    let metrics = &gateway.metrics;
+    let name = [backlog.subscriber.id.0.as_str()];
+    let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let age = backlog.oldest.map_or(Duration::ZERO, |oldest| (gateway.clock)().since(oldest));
+    metrics.owed.with_label_values(&name).set(whole(backlog.owed));
+    metrics.dead.with_label_values(&name).set(whole(backlog.dead));
+    metrics.oldest_owed.with_label_values(&name).set(whole(age.as_secs()));
+    metrics.disabled.with_label_values(&name).set(i64::from(backlog.subscriber.disabled.is_some()));
+}

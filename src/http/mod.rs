@@ -1,0 +1,54 @@
+//! HTTP in: axum stops here.
+
+pub mod error;
+pub mod health;
+pub mod receiver;
+pub mod request_id;
+pub mod server;
+pub mod webhook;
+
+use crate::domain::time::Clock;
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use axum::Router;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use webhook::Budget;
+
+/// What the gateway's routes work with.
+pub struct Gateway {
+    /// Where webhooks go.
+    pub ingest: Ingest,
+    /// What readiness and metrics ask.
+    pub store: Arc<dyn Store>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What time it is.
+    pub clock: Clock,
+    /// Largest body accepted, in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for a body to arrive.
+    pub body_timeout: Duration,
+    /// Longest time for a commit.
+    pub commit_timeout: Duration,
+    /// Bytes of bodies between arrival and commit.
+    pub budget: Budget,
+    /// Set when the process is about to end.
+    pub draining: CancellationToken,
+}
+
+/// The gateway's routes.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/v1.0/conversation/accounts/{account_id}", post(webhook::receive))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method)
+        .layer(axum::middleware::from_fn(request_id::attach))
+        .with_state(gateway)
+}

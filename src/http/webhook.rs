@@ -1,0 +1,201 @@
+//! A provider's webhook: read within bounds, hand over, answer with a bare status.
+//!
+//! 200 only after the commit, and for repeats. Our own trouble is 503 with `Retry-After`, never a 4xx: a provider
+//! may take a 4xx for final.
+
+use super::Gateway;
+use super::request_id::RequestId;
+use crate::domain::event::End;
+use crate::domain::ids::AccountId;
+use crate::domain::webhook::RawWebhook;
+use crate::ingest::{Refusal, Report};
+use crate::metrics::Metrics;
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How much of a body that is too large is read and thrown away, so that its sender gets to read the answer.
+const DISCARD: usize = 8 * 1024 * 1024;
+
+/// Bytes of bodies that may be between arrival and commit; what does not fit is told to come back.
+#[derive(Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    /// A budget of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+}
+
+/// How a webhook request ended.
+enum Outcome {
+    Committed,
+    UnknownAccount,
+    Unverified,
+    TooLarge,
+    Slow,
+    Broken,
+    Overloaded,
+    Unavailable,
+}
+
+impl Outcome {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::UnknownAccount => "unknown_account",
+            Self::Unverified => "unverified",
+            Self::TooLarge => "too_large",
+            Self::Slow => "slow",
+            Self::Broken => "broken",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn answer(&self) -> Response {
+        match self {
+            Self::Committed => StatusCode::OK.into_response(),
+            Self::UnknownAccount => StatusCode::NOT_FOUND.into_response(),
+            Self::Unverified => StatusCode::UNAUTHORIZED.into_response(),
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Self::Slow => StatusCode::REQUEST_TIMEOUT.into_response(),
+            Self::Broken => StatusCode::BAD_REQUEST.into_response(),
+            Self::Overloaded | Self::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
+            }
+        }
+    }
+}
+
+pub(super) async fn receive(
+    State(gateway): State<Arc<Gateway>>,
+    Path(account): Path<String>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let timer = gateway.metrics.webhook_seconds.start_timer();
+    let outcome = handle(&gateway, &account, request_id, request).await;
+    gateway.metrics.webhooks.with_label_values(&[outcome.word()]).inc();
+    timer.observe_duration();
+    outcome.answer()
+}
+
+async fn handle(gateway: &Gateway, account: &str, request_id: RequestId, request: Request) -> Outcome {
+    let desk = uuid::Uuid::try_parse(account).ok().and_then(|id| gateway.ingest.desk(AccountId(id)));
+    let Some(desk) = desk else {
+        // Something was sent that will never be read: reading it first lets the sender read the answer.
+        discard(request.into_body(), gateway).await;
+        return Outcome::UnknownAccount;
+    };
+    let (head, body) = request.into_parts();
+    let (body, hold) = match tokio::time::timeout(gateway.body_timeout, read(body, &head.headers, gateway)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(outcome)) => return outcome,
+        Err(_) => return Outcome::Slow,
+    };
+    let webhook = RawWebhook { headers: text_headers(&head.headers), body, received_at: (gateway.clock)() };
+    let accepted = gateway.ingest.accept(desk, webhook, request_id.0.clone(), Box::new(hold));
+    match tokio::time::timeout(gateway.commit_timeout, accepted).await {
+        Ok(Ok(report)) => {
+            count(&gateway.metrics, &report);
+            Outcome::Committed
+        }
+        Ok(Err(Refusal::Unverified(error))) => {
+            gateway.metrics.unverified.with_label_values(&[error.as_str()]).inc();
+            tracing::warn!(account.id = account, request.id = request_id.0, reason = %error, "a webhook was refused");
+            Outcome::Unverified
+        }
+        Ok(Err(Refusal::Store(error))) => {
+            let outcome = match error {
+                crate::store::StoreError::Overloaded => Outcome::Overloaded,
+                _ => Outcome::Unavailable,
+            };
+            tracing::error!(
+                account.id = account, request.id = request_id.0,
+                error = &error as &dyn std::error::Error, "a webhook could not be kept"
+            );
+            outcome
+        }
+        Err(_) => {
+            tracing::error!(account.id = account, request.id = request_id.0, "a commit took too long");
+            Outcome::Unavailable
+        }
+    }
+}
+
+/// The whole body with its share of the budget.
+async fn read(
+    mut body: Body,
+    headers: &HeaderMap,
+    gateway: &Gateway,
+) -> Result<(Vec<u8>, Vec<OwnedSemaphorePermit>), Outcome> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > gateway.max_body_bytes) {
+        discard(body, gateway).await;
+        return Err(Outcome::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(16 * 1024));
+    let mut hold = Vec::with_capacity(1);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Outcome::Broken)?;
+        let Some(data) = frame.data_ref() else { continue };
+        if bytes.len() + data.len() > gateway.max_body_bytes {
+            drop(bytes);
+            discard(body, gateway).await;
+            return Err(Outcome::TooLarge);
+        }
+        hold.push(gateway.budget.take(data.len()).ok_or(Outcome::Overloaded)?);
+        bytes.extend_from_slice(data);
+    }
+    Ok((bytes, hold))
+}
+
+async fn discard(mut body: Body, gateway: &Gateway) {
+    let all = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, |data| data.len());
+            if seen > DISCARD {
+                break;
+            }
+        }
+    };
+    // Whether it ended in time or not, the answer is the same.
+    tokio::time::timeout(gateway.body_timeout, all).await.ok();
+}
+
+/// Header names are lower case already; a value that is no text cannot be a signature.
+fn text_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+fn count(metrics: &Metrics, report: &Report) {
+    for end in &report.ends {
+        let reason = match end {
+            End::Quarantined(quarantine) => quarantine.reason.as_str(),
+            End::Ignored => "empty",
+            End::Stored | End::Duplicate { .. } => "",
+        };
+        metrics.events.with_label_values(&[end.state(), reason]).inc();
+        if matches!(end, End::Duplicate { conflict: true }) {
+            metrics.conflicts.inc();
+        }
+    }
+    for oddity in &report.oddities {
+        metrics.oddities.with_label_values(&[oddity.as_str()]).inc();
+    }
+}

@@ -1,0 +1,105 @@
+//! The way in, on one screen: verify, read, render, commit.
+//!
+//! Before verification nothing is kept. After it nothing is refused: what cannot be understood is kept aside raw,
+//! because a provider's retry cannot repair our parser.
+
+use crate::adapter::verified::verify;
+use crate::adapter::{Adapter, VerifyError};
+use crate::domain::account::Account;
+use crate::domain::event::{End, Oddity};
+use crate::domain::ids::AccountId;
+use crate::domain::webhook::RawWebhook;
+use crate::store::inbound::{Inbound, Outlet, Prepared};
+use crate::store::{Store, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Accepts the webhooks of every configured account.
+pub struct Ingest {
+    store: Arc<dyn Store>,
+    outlet: Arc<Outlet>,
+    desks: HashMap<AccountId, Desk>,
+}
+
+/// Where the webhooks of one account are understood.
+pub struct Desk {
+    account: Arc<Account>,
+    adapter: Box<dyn Adapter>,
+}
+
+/// What became of a webhook, for counting; one end per event, or one for a webhook without events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The ends.
+    pub ends: Vec<End>,
+    /// Oddities that did not stop an event.
+    pub oddities: Vec<Oddity>,
+}
+
+/// Why a webhook was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It is not the provider's, or not fresh.
+    #[error(transparent)]
+    Unverified(#[from] VerifyError),
+    /// It could not be kept; the provider should send it again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Ingest {
+    /// Accepts for these accounts, into this store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        outlet: Arc<Outlet>,
+        accounts: impl IntoIterator<Item = (Account, Box<dyn Adapter>)>,
+    ) -> Self {
+        let desks = accounts
+            .into_iter()
+            .map(|(account, adapter)| (account.id, Desk { account: Arc::new(account), adapter }))
+            .collect();
+        Self { store, outlet, desks }
+    }
+
+    /// The desk of an account; `None` for an account that is not configured.
+    pub fn desk(&self, account: AccountId) -> Option<&Desk> {
+        self.desks.get(&account)
+    }
+
+    /// Keeps one webhook. `Ok` means that everything it causes is durable, or was before. `hold` is dropped when
+    /// the store is done with the body.
+    pub async fn accept(
+        &self,
+        desk: &Desk,
+        webhook: RawWebhook,
+        request_id: String,
+        hold: Box<dyn Send>,
+    ) -> Result<Report, Refusal> {
+        let verified = verify(&*desk.adapter, &webhook)?;
+        let events = desk.adapter.events(&verified);
+
+        let oddities = events.iter().flat_map(|event| event.oddities.iter().copied()).collect();
+        let events =
+            events.into_iter().map(|event| Prepared::new(event, &desk.account, &*self.outlet.render)).collect();
+        let headers = desk
+            .adapter
+            .kept_headers()
+            .iter()
+            .filter_map(|&name| Some((name, webhook.sole_header(name)?.to_owned())))
+            .collect();
+        let receipt = self
+            .store
+            .commit_inbound(Inbound {
+                account: desk.account.clone(),
+                received_at: webhook.received_at,
+                request_id,
+                headers,
+                body: webhook.body,
+                events,
+                outlet: self.outlet.clone(),
+                hold,
+            })
+            .await?;
+        Ok(Report { ends: receipt.ends, oddities })
+    }
+}

@@ -1,0 +1,68 @@
+//! What is committed for one webhook.
+
+use crate::domain::account::Account;
+use crate::domain::event::{Content, End, EventType, InboundEvent, OutboundEvent, Record, Render};
+use crate::domain::route::Routes;
+use crate::domain::time::Timestamp;
+use std::sync::Arc;
+
+/// One authentic webhook, ready to be kept.
+pub struct Inbound {
+    /// The account it came for.
+    pub account: Arc<Account>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// The id of the request, as answered.
+    pub request_id: String,
+    /// The headers worth keeping.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// Its events, in order; none means that the webhook itself is the one thing to account for.
+    pub events: Vec<Prepared>,
+    /// How events downstream are written and who is owed them.
+    pub outlet: Arc<Outlet>,
+    /// Whatever must live until the commit, such as a share of bounded memory.
+    pub hold: Box<dyn Send>,
+}
+
+/// An event with what can be rendered before anything is known about the store's state: rendering is the dear
+/// part, and the store's writer is one thread.
+pub struct Prepared {
+    /// The event.
+    pub event: InboundEvent,
+    /// The `_created` event of a message.
+    pub created: Option<OutboundEvent>,
+}
+
+impl Prepared {
+    /// Renders what `event` will owe if it is new.
+    pub fn new(event: InboundEvent, account: &Account, render: &dyn Render) -> Self {
+        let created = match &event.content {
+            Content::Message(new) => Some(OutboundEvent::new(
+                render,
+                account.id,
+                EventType::ConversationMessageCreated,
+                Record::Message(&new.message),
+                "",
+            )),
+            Content::Quarantined(_) => None,
+        };
+        Self { event, created }
+    }
+}
+
+/// How and to whom.
+pub struct Outlet {
+    /// Writes records as VoIPBIN does.
+    pub render: Box<dyn Render>,
+    /// Who is owed what.
+    pub routes: Routes,
+}
+
+/// What became of a webhook: one end per event, or the one end of a webhook without events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The ends, in the order of the events.
+    pub ends: Vec<End>,
+}

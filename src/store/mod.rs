@@ -1,0 +1,154 @@
+//! What the gateway remembers, behind one trait.
+//!
+//! Methods are whole transactions of the domain; no transaction handle crosses the trait, and no engine knows
+//! another. An engine is one folder, one line in [`open`] and one line in the conformance suite.
+
+pub mod inbound;
+pub mod lane;
+pub mod listing;
+mod plan;
+mod rows;
+mod sqlite;
+
+use crate::domain::delivery::Order;
+use crate::domain::route::SubscriberId;
+use crate::domain::time::Timestamp;
+use inbound::{Inbound, Receipt};
+use lane::{Advance, Attempt, Claim, Claimed, Lease};
+use listing::{
+    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
+    SubscriberRow,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The gateway's memory.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// Keeps one webhook: raw bytes, the end of every event, conversations, messages, and what subscribers are
+    /// owed, in one durable transaction, each event at most once. Returns after the commit.
+    async fn commit_inbound(&self, inbound: Inbound) -> Result<Receipt, StoreError>;
+
+    /// Makes the configured subscribers known. Others keep what they are owed, but get nothing.
+    async fn register_subscribers(&self, subscribers: &[(SubscriberId, Order)]) -> Result<(), StoreError>;
+
+    /// Leases due lanes, at most as many per subscriber as its claim says, each with its next delivery.
+    async fn claim_lanes(
+        &self,
+        claims: Vec<Claim>,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Claimed, StoreError>;
+
+    /// Records one attempt and moves the lane on. A lease that was lost changes nothing and says so.
+    async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError>;
+
+    /// Gives leases back unused; the lanes are due at once.
+    async fn release_lanes(&self, leases: Vec<Lease>, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Stops (or, with `None`, resumes) delivering to a subscriber; what it is owed stays owed. Says whether there
+    /// is such a subscriber.
+    async fn set_disabled(
+        &self,
+        subscriber: &SubscriberId,
+        disabled: Option<(Timestamp, String)>,
+    ) -> Result<bool, StoreError>;
+
+    /// Owes deliveries again, out of order and marked.
+    async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError>;
+
+    /// Received events, oldest first.
+    async fn events(&self, query: EventQuery) -> Result<Vec<EventRow>, StoreError>;
+
+    /// Deliveries, oldest first.
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<DeliveryRow>, StoreError>;
+
+    /// One delivery with its attempts and its body.
+    async fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>, StoreError>;
+
+    /// Every subscriber ever registered.
+    async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError>;
+
+    /// What every subscriber is owed.
+    async fn backlog(&self) -> Result<Vec<Backlog>, StoreError>;
+
+    /// Removes up to `limit` raw webhooks received before `raw_before` and up to `limit` deliveries finished before
+    /// `finished_before`, with what only they needed.
+    async fn retain(
+        &self,
+        raw_before: Timestamp,
+        finished_before: Timestamp,
+        limit: usize,
+    ) -> Result<Retained, StoreError>;
+
+    /// Proves that a commit is possible by making one.
+    async fn probe(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Resolves when lanes may have become due; a hint, never a promise: look again after a while anyway.
+    async fn work_hint(&self);
+
+    /// Resolves when the engine cannot go on, with the reason; a process that served with it must end.
+    async fn failed(&self) -> StoreError;
+
+    /// Finishes what is queued and lets go of the files.
+    async fn close(&self);
+}
+
+/// What a process wants to do with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Accept and deliver: on the embedded engine by one process only, which voids every lease found.
+    Serve,
+    /// Look, beside whoever serves.
+    Read,
+    /// Make short changes, beside whoever serves.
+    Write,
+}
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// More waits to be committed than may; try again soon.
+    #[error("the store's queue is full")]
+    Overloaded,
+    /// It cannot be done now, but may be later: disk full, database away.
+    #[error("the store is unavailable: {detail}")]
+    Unavailable {
+        /// What is wrong, for an operator.
+        detail: String,
+        /// The engine's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It cannot be used at all: wrong URL, locked, newer schema, too old an engine.
+    #[error("{detail}")]
+    Unusable {
+        /// What is wrong, for an operator.
+        detail: String,
+        /// The engine's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The engine broke and has stopped.
+    #[error("the store has stopped: {detail}")]
+    Stopped {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// Opens the store that `url` names.
+pub fn open(
+    url: &str,
+    access: Access,
+    now: Timestamp,
+    metrics: &crate::metrics::Metrics,
+) -> Result<Arc<dyn Store>, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) => Ok(sqlite::open(std::path::Path::new(path), access, now, metrics)?),
+        _ => Err(StoreError::Unusable {
+            detail: format!("store.url names no known engine: {}", url.split(':').next().unwrap_or_default()),
+            source: None,
+        }),
+    }
+}

@@ -1,0 +1,80 @@
+//! Copying the log back into the database, off the commit path.
+//!
+//! SQLite's own checkpoint runs inside a commit and doubles its worst latencies. Here a second connection copies
+//! pages back while commits go on; only when the log has grown past its bound is the writer asked to start it again.
+
+use super::writer::CHECKPOINT_EVERY;
+use rusqlite::Connection;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Frames (4 KiB pages and their headers) after which the log starts again: 32 MiB.
+const LOG_FRAMES: i64 = 32 * 1024 * 1024 / 4120;
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Need {
+    #[default]
+    Nothing,
+    Copy,
+    Stop,
+}
+
+/// Wakes the checkpointing thread.
+#[derive(Default)]
+pub(super) struct Bell {
+    need: Mutex<Need>,
+    rung: Condvar,
+}
+
+impl Bell {
+    /// Something was committed.
+    pub(super) fn ring(&self) {
+        self.set(Need::Copy);
+    }
+
+    /// There will be no more commits.
+    pub(super) fn stop(&self) {
+        self.set(Need::Stop);
+    }
+
+    fn set(&self, need: Need) {
+        let mut now = self.need.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now == Need::Nothing || need == Need::Stop {
+            *now = need;
+            self.rung.notify_one();
+        }
+    }
+
+    /// Waits until there is something to copy; `false` when it is over.
+    fn wait(&self) -> bool {
+        let mut now = self.need.lock().unwrap_or_else(PoisonError::into_inner);
+        while *now == Need::Nothing {
+            now = self.rung.wait(now).unwrap_or_else(PoisonError::into_inner);
+        }
+        if *now == Need::Stop {
+            return false;
+        }
+        *now = Need::Nothing;
+        true
+    }
+}
+
+/// Starts the thread on a connection of its own.
+pub(super) fn start(
+    connection: Connection,
+    bell: Arc<Bell>,
+    restart_log: Arc<AtomicBool>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("store-checkpoint".to_owned()).spawn(move || {
+        while bell.wait() {
+            // Commits of the next moments are copied together.
+            std::thread::sleep(CHECKPOINT_EVERY);
+            // An error (disk full, say) leaves the pages in the log, where they are safe; the next round tries again.
+            let frames: i64 =
+                connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1)).unwrap_or_default();
+            if frames > LOG_FRAMES {
+                restart_log.store(true, Ordering::Release);
+            }
+        }
+    })
+}

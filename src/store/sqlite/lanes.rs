@@ -1,0 +1,270 @@
+//! Leasing lanes, recording attempts, replaying.
+
+use super::writer::Tx;
+use crate::domain::ids::{ConversationId, EventId};
+use crate::domain::route::SubscriberId;
+use crate::domain::time::Timestamp;
+use crate::store::lane::{Advance, Attempt, Claim, Claimed, Lease, Leased, Owed, Verdict};
+use crate::store::listing::{ReplayOf, Replayed};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A lane for one delivery only, due at `due`: a replay, or a delivery to a subscriber that wants no order.
+pub(super) fn single(connection: &Connection, subscriber: i64, conversation: i64, due: i64) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "INSERT INTO lanes (subscriber, conversation, single, last_seq, due_at, leased, token)
+             VALUES (?1, ?2, 1, 0, ?3, 0, 0)",
+        )?
+        .execute(params![subscriber, conversation, due])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// Voids every lease: whoever opens the file to serve holds its lock, so every former owner is gone. What those
+/// owners were doing is not known, and says so.
+pub(super) fn void_leases(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    let lanes: Vec<i64> = connection
+        .prepare("SELECT id FROM lanes WHERE leased = 1")?
+        .query_map([], |r| r.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for &lane in &lanes {
+        if let Some(head) = head(connection, lane)? {
+            connection.execute(
+                "INSERT INTO attempts (delivery, number, at, ms, status, reason)
+                 SELECT id, attempts + 1, ?2, NULL, NULL, 'unknown outcome' FROM deliveries WHERE id = ?1",
+                params![head.delivery, now.micros()],
+            )?;
+            connection.execute(
+                "UPDATE deliveries SET attempts = attempts + 1, last_at = ?2, last_ms = NULL, last_status = NULL,
+                     last_reason = 'unknown outcome' WHERE id = ?1",
+                params![head.delivery, now.micros()],
+            )?;
+        }
+        settle(connection, lane)?;
+    }
+    Ok(lanes.len())
+}
+
+pub(super) fn claim(
+    tx: &Tx<'_>,
+    claims: &[Claim],
+    now: Timestamp,
+    lease: Duration,
+) -> rusqlite::Result<Claimed> {
+    let mut leased = Vec::new();
+    let mut next_due = None;
+    for wish in claims.iter().filter(|wish| wish.lanes > 0) {
+        let lanes: Vec<(Lease, i64)> = tx
+            .connection
+            .prepare_cached(
+                "UPDATE lanes SET token = token + 1, leased = 1, due_at = ?3
+                 WHERE id IN (
+                     SELECT l.id FROM lanes l JOIN subscribers s ON s.id = l.subscriber
+                     WHERE s.name = ?1 AND s.disabled_at IS NULL AND l.due_at <= ?2
+                     ORDER BY l.due_at LIMIT ?4)
+                 RETURNING id, token, conversation",
+            )?
+            .query_map(
+                params![
+                    wish.subscriber.0,
+                    now.micros(),
+                    now.plus(lease).micros(),
+                    i64::try_from(wish.lanes).unwrap_or(i64::MAX)
+                ],
+                |r| Ok((Lease { lane: r.get(0)?, token: r.get(1)? }, r.get(2)?)),
+            )?
+            .collect::<rusqlite::Result<_>>()?;
+        for (lease, conversation) in lanes {
+            let Some(owed) = head(tx.connection, lease.lane)? else {
+                settle(tx.connection, lease.lane)?;
+                continue;
+            };
+            leased.push(Leased {
+                lease,
+                subscriber: wish.subscriber.clone(),
+                conversation: conversation_id(tx.connection, conversation)?,
+                owed,
+            });
+        }
+        let due: Option<i64> = tx
+            .connection
+            .prepare_cached(
+                "SELECT min(l.due_at) FROM lanes l JOIN subscribers s ON s.id = l.subscriber
+                 WHERE s.name = ?1 AND s.disabled_at IS NULL AND l.due_at > ?2",
+            )?
+            .query_row(params![wish.subscriber.0, now.micros()], |r| r.get(0))?;
+        next_due = next_due.into_iter().chain(due.map(Timestamp::from_micros)).min();
+    }
+    Ok(Claimed { leased, next_due })
+}
+
+fn conversation_id(connection: &Connection, row: i64) -> rusqlite::Result<ConversationId> {
+    connection
+        .prepare_cached("SELECT uuid FROM conversations WHERE id = ?1")?
+        .query_row([row], |r| Ok(ConversationId(Uuid::from_bytes(r.get(0)?))))
+}
+
+/// The next delivery of a lane.
+fn head(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Owed>> {
+    connection
+        .prepare_cached(
+            "SELECT d.id, d.seq, o.uuid, o.type, o.body, d.attempts - d.round_start, d.first_at, o.created_at, d.replay
+             FROM deliveries d JOIN outbox o ON o.id = d.event
+             WHERE d.lane = ?1 AND d.state = 0 ORDER BY d.seq LIMIT 1",
+        )?
+        .query_row([lane], |r| {
+            Ok(Owed {
+                delivery: r.get(0)?,
+                sequence: r.get(1)?,
+                event_id: EventId(Uuid::from_bytes(r.get(2)?)),
+                event_type: r.get(3)?,
+                body: r.get(4)?,
+                failures: r.get(5)?,
+                first_attempt: r.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros),
+                created_at: Timestamp::from_micros(r.get(7)?),
+                replay: r.get(8)?,
+            })
+        })
+        .optional()
+}
+
+/// Ends a lane's lease: due when its head is, idle without one. A single lane without a delivery has done its work.
+fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE lanes SET leased = 0, due_at = (
+                 SELECT due_at FROM deliveries WHERE lane = ?1 AND state = 0 ORDER BY seq LIMIT 1)
+             WHERE id = ?1",
+        )?
+        .execute([lane])?;
+    connection
+        .prepare_cached("DELETE FROM lanes WHERE id = ?1 AND single = 1 AND due_at IS NULL")?
+        .execute([lane])
+        .map(drop)
+}
+
+fn holds(connection: &Connection, lease: Lease) -> rusqlite::Result<bool> {
+    let token: Option<i64> = connection
+        .prepare_cached("SELECT token FROM lanes WHERE id = ?1 AND leased = 1")?
+        .query_row([lease.lane], |r| r.get(0))
+        .optional()?;
+    Ok(token == Some(lease.token))
+}
+
+pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance> {
+    let connection = tx.connection;
+    if !holds(connection, attempt.lease)? {
+        return Ok(Advance::Lost);
+    }
+    let (state, due) = match attempt.verdict {
+        Verdict::Delivered => (2, None),
+        Verdict::Retry { due } => (0, Some(due.micros())),
+        Verdict::Dead => (3, None),
+    };
+    let took = i64::try_from(attempt.ended_at.since(attempt.started_at).as_millis()).unwrap_or(i64::MAX);
+    let number: i64 = connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = ?2, due_at = coalesce(?3, due_at), attempts = attempts + 1,
+                 first_at = coalesce(first_at, ?4), last_at = ?4, last_ms = ?5, last_status = ?6, last_reason = ?7
+             WHERE id = ?1 RETURNING attempts",
+        )?
+        .query_row(
+            params![
+                attempt.delivery,
+                state,
+                due,
+                attempt.started_at.micros(),
+                took,
+                attempt.status,
+                attempt.reason
+            ],
+            |r| r.get(0),
+        )?;
+    if attempt.verdict != Verdict::Delivered {
+        connection
+            .prepare_cached(
+                "INSERT INTO attempts (delivery, number, at, ms, status, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                attempt.delivery,
+                number,
+                attempt.started_at.micros(),
+                took,
+                attempt.status,
+                attempt.reason
+            ])?;
+    }
+    if let Some(extend) = attempt.extend
+        && !matches!(attempt.verdict, Verdict::Retry { .. })
+        && let Some(owed) = head(connection, attempt.lease.lane)?
+    {
+        connection
+            .prepare_cached("UPDATE lanes SET due_at = ?2 WHERE id = ?1")?
+            .execute(params![attempt.lease.lane, attempt.ended_at.plus(extend).micros()])?;
+        return Ok(Advance::Next(Box::new(owed)));
+    }
+    settle(connection, attempt.lease.lane)?;
+    Ok(Advance::Released)
+}
+
+pub(super) fn release(tx: &mut Tx<'_>, leases: &[Lease]) -> rusqlite::Result<()> {
+    for &lease in leases {
+        if holds(tx.connection, lease)? {
+            settle(tx.connection, lease.lane)?;
+            tx.work = true;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn replay(tx: &mut Tx<'_>, of: &ReplayOf, now: Timestamp) -> rusqlite::Result<Replayed> {
+    let ids = match of {
+        ReplayOf::Deliveries(ids) => ids.clone(),
+        ReplayOf::Dead { since } => tx
+            .connection
+            .prepare_cached("SELECT id FROM deliveries WHERE state = 3 AND last_at >= ?1 ORDER BY id")?
+            .query_map([since.map_or(i64::MIN, Timestamp::micros)], |r| r.get(0))?
+            .collect::<rusqlite::Result<Vec<i64>>>()?,
+    };
+    let mut replayed = Replayed::default();
+    for id in ids {
+        let found: Option<(i64, i64, i64)> = tx
+            .connection
+            .prepare_cached(
+                "SELECT d.state, d.subscriber, o.conversation FROM deliveries d JOIN outbox o ON o.id = d.event
+                 WHERE d.id = ?1",
+            )?
+            .query_row([id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .optional()?;
+        match found {
+            None => replayed.unknown.push(id),
+            Some((0, ..)) => replayed.still_owed.push(id),
+            Some((_, subscriber, conversation)) => {
+                let lane = single(tx.connection, subscriber, conversation, now.micros())?;
+                tx.connection
+                    .prepare_cached(
+                        "UPDATE deliveries SET lane = ?2, state = 0, replay = 1, round_start = attempts, first_at = NULL,
+                             due_at = ?3 WHERE id = ?1",
+                    )?
+                    .execute(params![id, lane, now.micros()])?;
+                replayed.replayed.push(id);
+                tx.work = true;
+            }
+        }
+    }
+    Ok(replayed)
+}
+
+pub(super) fn set_disabled(
+    tx: &mut Tx<'_>,
+    subscriber: &SubscriberId,
+    disabled: Option<&(Timestamp, String)>,
+) -> rusqlite::Result<bool> {
+    tx.work = true;
+    let changed = tx
+        .connection
+        .prepare_cached("UPDATE subscribers SET disabled_at = ?2, disabled_reason = ?3 WHERE name = ?1")?
+        .execute(params![subscriber.0, disabled.map(|(at, _)| at.micros()), disabled.map(|(_, why)| why)])?;
+    Ok(changed > 0)
+}

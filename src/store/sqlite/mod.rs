@@ -1,0 +1,265 @@
+//! The embedded engine: one file, one process that serves, one thread that writes.
+//!
+//! An async SQL layer would cost a factor of six here; the writer thread speaks to SQLite directly.
+
+mod checkpoint;
+mod error;
+mod inbound;
+mod lanes;
+mod reads;
+mod retention;
+mod schema;
+mod writer;
+
+use super::inbound::{Inbound, Receipt};
+use super::lane::{Advance, Attempt, Claim, Claimed, Lease};
+use super::listing::{
+    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
+    SubscriberRow,
+};
+use super::{Access, Store, StoreError};
+use crate::domain::delivery::Order;
+use crate::domain::route::SubscriberId;
+use crate::domain::time::Timestamp;
+use crate::metrics::Metrics;
+use checkpoint::Bell;
+use rusqlite::{Connection, params};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use writer::{Memory, Signals, Writer};
+
+/// Operations that may wait for the writer; inbound webhooks beyond that are told to come back.
+const QUEUE: usize = 8192;
+
+struct Sqlite {
+    /// `None` for a store that is only read, and after `close`.
+    writer: Mutex<Option<Arc<Writer>>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    bell: Arc<Bell>,
+    reader: Arc<Mutex<Connection>>,
+    /// Held while serving; the lock goes with the file.
+    _lock: Option<File>,
+}
+
+pub(super) fn open(
+    path: &Path,
+    access: Access,
+    now: Timestamp,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let lock = if access == Access::Serve { Some(lock(path)?) } else { None };
+    let connection = schema::connect(path, access, now)?;
+    if access == Access::Serve {
+        lanes::void_leases(&connection, now).map_err(|e| error::unusable("cannot void old leases", e))?;
+    }
+    let bell = Arc::new(Bell::default());
+    let mut threads = Vec::new();
+    let writer = if access == Access::Read {
+        None
+    } else {
+        let restart_log = Arc::new(AtomicBool::new(false));
+        if access == Access::Serve {
+            let copier = schema::connect(path, Access::Write, now)?;
+            threads.push(spawned(checkpoint::start(copier, bell.clone(), restart_log.clone()))?);
+        }
+        let memory = Memory::load(&connection, inbound::key_hash)
+            .map_err(|e| error::unusable("cannot read the newest events", e))?;
+        let ring = bell.clone();
+        let signals = Signals { restart_log, committed: Box::new(move || ring.ring()), metrics: metrics.clone() };
+        let (writer, thread) = spawned(Writer::start(connection, memory, QUEUE, signals))?;
+        threads.push(thread);
+        Some(Arc::new(writer))
+    };
+    Ok(Arc::new(Sqlite {
+        writer: Mutex::new(writer),
+        threads: Mutex::new(threads),
+        bell,
+        reader: Arc::new(Mutex::new(schema::connect(path, Access::Read, now)?)),
+        _lock: lock,
+    }))
+}
+
+fn spawned<T>(started: std::io::Result<T>) -> Result<T, StoreError> {
+    started.map_err(|e| StoreError::Unusable {
+        detail: "cannot start the store's threads".to_owned(),
+        source: Some(Box::new(e)),
+    })
+}
+
+/// A second process on the file would void the leases of the first.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let unusable = |detail: String, source: std::io::Error| StoreError::Unusable { detail, source: Some(Box::new(source)) };
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| unusable(format!("cannot make the folder {}", folder.display()), e))?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = std::path::PathBuf::from(name);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|e| unusable(format!("cannot open {}", name.display()), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable {
+            detail: format!("another birdwire serves {}", path.display()),
+            source: None,
+        }),
+        Err(TryLockError::Error(e)) => Err(unusable(format!("cannot lock {}", name.display()), e)),
+    }
+}
+
+impl Sqlite {
+    fn writer(&self) -> Result<Arc<Writer>, StoreError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.clone().ok_or_else(|| StoreError::Stopped { detail: "it is closed or read-only".to_owned() })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reader = self.reader.clone();
+        let result = tokio::task::spawn_blocking(move || {
+            let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            run(&connection).map_err(error::unavailable)
+        });
+        result.await.unwrap_or_else(|e| Err(StoreError::Stopped { detail: format!("a read failed: {e}") }))
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Sqlite {
+    async fn commit_inbound(&self, inbound: Inbound) -> Result<Receipt, StoreError> {
+        self.writer()?.submit(false, move |tx| inbound::commit(tx, &inbound)).await
+    }
+
+    async fn register_subscribers(&self, subscribers: &[(SubscriberId, Order)]) -> Result<(), StoreError> {
+        let subscribers = subscribers.to_vec();
+        self.writer()?
+            .submit(true, move |tx| {
+                tx.memory.forget_subscribers();
+                tx.connection.execute("UPDATE subscribers SET configured = 0", [])?;
+                for (id, order) in &subscribers {
+                    tx.connection
+                        .prepare_cached(
+                            "INSERT INTO subscribers (name, configured, ordered) VALUES (?1, 1, ?2)
+                             ON CONFLICT (name) DO UPDATE SET configured = 1, ordered = ?2",
+                        )?
+                        .execute(params![id.0, *order != Order::None])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn claim_lanes(
+        &self,
+        claims: Vec<Claim>,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Claimed, StoreError> {
+        self.writer()?.submit(true, move |tx| lanes::claim(tx, &claims, now, lease)).await
+    }
+
+    async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError> {
+        self.writer()?.submit(true, move |tx| lanes::record(tx, &attempt)).await
+    }
+
+    async fn release_lanes(&self, leases: Vec<Lease>, _now: Timestamp) -> Result<(), StoreError> {
+        self.writer()?.submit(true, move |tx| lanes::release(tx, &leases)).await
+    }
+
+    async fn set_disabled(
+        &self,
+        subscriber: &SubscriberId,
+        disabled: Option<(Timestamp, String)>,
+    ) -> Result<bool, StoreError> {
+        let subscriber = subscriber.clone();
+        self.writer()?.submit(true, move |tx| lanes::set_disabled(tx, &subscriber, disabled.as_ref())).await
+    }
+
+    async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError> {
+        self.writer()?.submit(true, move |tx| lanes::replay(tx, &of, now)).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        self.read(move |connection| reads::events(connection, &query)).await
+    }
+
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<DeliveryRow>, StoreError> {
+        self.read(move |connection| reads::deliveries(connection, &query)).await
+    }
+
+    async fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>, StoreError> {
+        self.read(move |connection| reads::delivery(connection, id)).await
+    }
+
+    async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError> {
+        self.read(reads::subscribers).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, StoreError> {
+        self.read(reads::backlog).await
+    }
+
+    async fn retain(
+        &self,
+        raw_before: Timestamp,
+        finished_before: Timestamp,
+        limit: usize,
+    ) -> Result<Retained, StoreError> {
+        self.writer()?
+            .submit(true, move |tx| retention::retain(tx, raw_before, finished_before, limit))
+            .await
+    }
+
+    async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.writer()?
+            .submit(false, move |tx| {
+                tx.connection
+                    .prepare_cached("INSERT INTO probes (id, at) VALUES (1, ?1) ON CONFLICT DO UPDATE SET at = ?1")?
+                    .execute([now.micros()])
+                    .map(drop)
+            })
+            .await
+    }
+
+    async fn work_hint(&self) {
+        match self.writer() {
+            Ok(writer) => writer.hint.notified().await,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn failed(&self) -> StoreError {
+        let Ok(writer) = self.writer() else { return std::future::pending().await };
+        let mut failure = writer.failure.clone();
+        drop(writer);
+        let detail = failure.wait_for(Option::is_some).await.ok().and_then(|detail| detail.clone());
+        match detail {
+            Some(detail) => StoreError::Stopped { detail },
+            // The thread ended in good order: the store was closed.
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(&self) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.bell.stop();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A panic was reported through `failed` already.
+                thread.join().ok();
+            }
+        });
+        ended.await.ok();
+    }
+}

@@ -1,0 +1,207 @@
+//! What operators ask, answered on a connection of its own.
+
+use crate::domain::delivery::State;
+use crate::domain::event::{End, Quarantine, QuarantineReason};
+use crate::domain::ids::{AccountId, ConversationId, EventId, MessageId};
+use crate::domain::route::SubscriberId;
+use crate::domain::time::Timestamp;
+use crate::store::listing::{
+    AttemptRow, Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, SubscriberRow,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<EventRow>> {
+    let state = query.state.as_ref().map(|s| End::STATES.iter().position(|known| known == s));
+    // A state that does not exist has no rows.
+    let state = state.map(|found| found.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1));
+    let direction = if query.newest { "DESC" } else { "ASC" };
+    let mut rows: Vec<EventRow> = connection
+        .prepare_cached(&format!(
+            "SELECT e.id, e.received_at, a.uuid, e.request_id, e.kind, e.state, e.conflict, e.reason, e.detail,
+                 e.event_time, e.provider_key, e.message
+             FROM events e JOIN accounts a ON a.id = e.account
+             WHERE e.id > ?1 AND (?2 IS NULL OR e.state = ?2) AND (?3 IS NULL OR a.uuid = ?3)
+             ORDER BY e.id {direction} LIMIT ?4"
+        ))?
+        .query_map(
+            params![query.after, state, query.account.map(|a| *a.0.as_bytes()), limit(query.limit)],
+            |r| {
+                Ok(EventRow {
+                    id: r.get(0)?,
+                    received_at: Timestamp::from_micros(r.get(1)?),
+                    account: AccountId(Uuid::from_bytes(r.get(2)?)),
+                    request_id: r.get(3)?,
+                    kind: r.get(4)?,
+                    end: end(r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?),
+                    event_time: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+                    provider_key: r.get(10)?,
+                    message: r.get::<_, Option<[u8; 16]>>(11)?.map(|b| MessageId(Uuid::from_bytes(b))),
+                })
+            },
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    if query.newest {
+        rows.reverse();
+    }
+    Ok(rows)
+}
+
+fn end(state: i64, conflict: bool, reason: Option<String>, detail: Option<String>) -> End {
+    match state {
+        0 => End::Stored,
+        1 => End::Duplicate { conflict },
+        2 => {
+            let word = reason.unwrap_or_default();
+            let reason = QuarantineReason::ALL
+                .into_iter()
+                .find(|r| r.as_str() == word)
+                .unwrap_or(QuarantineReason::Unreadable);
+            End::Quarantined(Quarantine::new(reason, detail.unwrap_or_default()))
+        }
+        _ => End::Ignored,
+    }
+}
+
+fn limit(wanted: usize) -> i64 {
+    i64::try_from(wanted).unwrap_or(i64::MAX)
+}
+
+const DELIVERY: &str = "
+    SELECT d.id, s.name, d.state, o.uuid, o.type, c.uuid, d.seq, d.attempts, d.replay, o.created_at, d.due_at,
+        d.last_at, d.last_ms, d.last_status, d.last_reason,
+        l.leased = 1 AND d.seq = (SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)
+    FROM deliveries d
+    JOIN outbox o ON o.id = d.event
+    JOIN conversations c ON c.id = o.conversation
+    JOIN subscribers s ON s.id = d.subscriber
+    LEFT JOIN lanes l ON l.id = d.lane AND d.state = 0";
+
+fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
+    let leased: Option<bool> = r.get(15)?;
+    let attempts: u32 = r.get(7)?;
+    Ok(DeliveryRow {
+        id: r.get(0)?,
+        subscriber: SubscriberId(r.get(1)?),
+        state: match r.get(2)? {
+            2 => State::Delivered,
+            3 => State::Dead,
+            _ if leased == Some(true) => State::Leased,
+            _ => State::Pending,
+        },
+        event_id: EventId(Uuid::from_bytes(r.get(3)?)),
+        event_type: r.get(4)?,
+        conversation: ConversationId(Uuid::from_bytes(r.get(5)?)),
+        sequence: r.get(6)?,
+        attempts,
+        replay: r.get(8)?,
+        created_at: Timestamp::from_micros(r.get(9)?),
+        due_at: Timestamp::from_micros(r.get(10)?),
+        last: match r.get::<_, Option<i64>>(11)? {
+            None => None,
+            Some(at) => Some(AttemptRow {
+                number: attempts,
+                at: Timestamp::from_micros(at),
+                duration_ms: r.get(12)?,
+                status: r.get(13)?,
+                reason: r.get(14)?,
+            }),
+        },
+    })
+}
+
+pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<DeliveryRow>> {
+    let state = match query.state {
+        None => "",
+        Some(State::Pending) => " AND d.state = 0 AND NOT (l.leased = 1 AND d.seq = (
+            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0))",
+        Some(State::Leased) => " AND d.state = 0 AND l.leased = 1 AND d.seq = (
+            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)",
+        Some(State::Delivered) => " AND d.state = 2",
+        Some(State::Dead) => " AND d.state = 3",
+    };
+    let direction = if query.newest { "DESC" } else { "ASC" };
+    let mut rows: Vec<DeliveryRow> = connection
+        .prepare_cached(&format!(
+            "{DELIVERY} WHERE d.id > ?1 AND (?2 IS NULL OR s.name = ?2){state} ORDER BY d.id {direction} LIMIT ?3"
+        ))?
+        .query_map(
+            params![query.after, query.subscriber.as_ref().map(|s| &s.0), limit(query.limit)],
+            delivery_row,
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    if query.newest {
+        rows.reverse();
+    }
+    Ok(rows)
+}
+
+pub(super) fn delivery(connection: &Connection, id: i64) -> rusqlite::Result<Option<DeliveryDetail>> {
+    let Some(row) =
+        connection.prepare_cached(&format!("{DELIVERY} WHERE d.id = ?1"))?.query_row([id], delivery_row).optional()?
+    else {
+        return Ok(None);
+    };
+    let mut attempts: Vec<AttemptRow> = connection
+        .prepare_cached("SELECT number, at, ms, status, reason FROM attempts WHERE delivery = ?1 ORDER BY id")?
+        .query_map([id], |r| {
+            Ok(AttemptRow {
+                number: r.get(0)?,
+                at: Timestamp::from_micros(r.get(1)?),
+                duration_ms: r.get(2)?,
+                status: r.get(3)?,
+                reason: r.get(4)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    // Only attempts that did not succeed have a row of their own.
+    if let Some(last) = &row.last
+        && attempts.last().is_none_or(|logged| logged.number < last.number)
+    {
+        attempts.push(last.clone());
+    }
+    let body = connection
+        .prepare_cached("SELECT o.body FROM outbox o JOIN deliveries d ON d.event = o.id WHERE d.id = ?1")?
+        .query_row([id], |r| r.get(0))?;
+    Ok(Some(DeliveryDetail { row, attempts, body }))
+}
+
+pub(super) fn subscribers(connection: &Connection) -> rusqlite::Result<Vec<SubscriberRow>> {
+    connection
+        .prepare_cached("SELECT name, configured, disabled_at, disabled_reason FROM subscribers ORDER BY name")?
+        .query_map([], |r| {
+            let at: Option<i64> = r.get(2)?;
+            let why: Option<String> = r.get(3)?;
+            Ok(SubscriberRow {
+                id: SubscriberId(r.get(0)?),
+                configured: r.get(1)?,
+                disabled: at.map(|at| (Timestamp::from_micros(at), why.unwrap_or_default())),
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>> {
+    let mut dead = connection.prepare_cached(
+        "SELECT count(*) FROM deliveries WHERE state = 3 AND subscriber = (SELECT id FROM subscribers WHERE name = ?1)",
+    )?;
+    let mut owed = connection.prepare_cached(
+        "SELECT count(*), min(id) FROM deliveries
+         WHERE state = 0 AND subscriber = (SELECT id FROM subscribers WHERE name = ?1)",
+    )?;
+    let mut created = connection
+        .prepare_cached("SELECT o.created_at FROM deliveries d JOIN outbox o ON o.id = d.event WHERE d.id = ?1")?;
+    subscribers(connection)?
+        .into_iter()
+        .map(|subscriber| {
+            let name = &subscriber.id.0;
+            let (count, oldest): (i64, Option<i64>) = owed.query_row([name], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            let oldest = match oldest {
+                Some(id) => created.query_row([id], |r| r.get(0)).optional()?.map(Timestamp::from_micros),
+                None => None,
+            };
+            let dead: i64 = dead.query_row([name], |r| r.get(0))?;
+            Ok(Backlog { owed: count.unsigned_abs(), oldest, dead: dead.unsigned_abs(), subscriber })
+        })
+        .collect()
+}
