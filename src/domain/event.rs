@@ -170,8 +170,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type, in the order in which one provider event causes them.
-    pub const ALL: [Self; 3] =
-        [Self::ConversationCreated, Self::ConversationUpdated, Self::ConversationMessageCreated];
+    pub const ALL: [Self; 3] = [Self::ConversationCreated, Self::ConversationUpdated, Self::ConversationMessageCreated];
 
     /// VoIPBIN's name.
     pub const fn as_str(self) -> &'static str {
@@ -220,7 +219,13 @@ pub struct OutboundEvent {
 impl OutboundEvent {
     /// Writes out `record` as an event of `event_type`. `cause` is the provider's key of what changed the record,
     /// and empty for a `_created` event.
-    pub fn new(render: &dyn Render, account: AccountId, event_type: EventType, record: Record<'_>, cause: &str) -> Self {
+    pub fn new(
+        render: &dyn Render,
+        account: AccountId,
+        event_type: EventType,
+        record: Record<'_>,
+        cause: &str,
+    ) -> Self {
         let id = match record {
             Record::Conversation(conversation) => conversation.id.0,
             Record::Message(message) => message.id.0,

@@ -383,13 +383,10 @@ mod tests {
     #[test]
     fn spans_that_are_none_have_no_text() {
         assert_eq!(alts("😀x", &[(1, 1), (0, 1), (2, 1)]), [None, None, Some("x".into())]);
-        assert_eq!(alts("abc", &[(2, 2), (-1, 1), (1, -1), (i64::MAX, i64::MAX), (3, 0)]), [
-            None,
-            None,
-            None,
-            None,
-            Some(String::new())
-        ]);
+        assert_eq!(
+            alts("abc", &[(2, 2), (-1, 1), (1, -1), (i64::MAX, i64::MAX), (3, 0)]),
+            [None, None, None, None, Some(String::new())]
+        );
         assert_eq!(span_texts("abc", &[(None, Some(1)), (Some(0), None)]), [None, None]);
     }
 

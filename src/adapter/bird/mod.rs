@@ -1,1 +1,45 @@
-//! Bird's Channels API.
+//! Bird's Channels API (what was MessageBird), which carries LINE.
+//!
+//! Not Bird's newer developer platform, whose webhooks are signed differently and know no LINE, and not the
+//! legacy MessageBird API.
+
+mod body;
+mod map;
+mod search;
+mod settings;
+mod verify;
+mod wire;
+
+use super::verified::Verified;
+use super::{Adapter, Provider, VerifyError};
+use crate::domain::account::{Account, Channel};
+use crate::domain::event::InboundEvent;
+use crate::domain::settings::{ProviderSchema, Settings};
+use crate::domain::webhook::RawWebhook;
+use settings::BirdAccount;
+
+/// Bird.
+pub(crate) const PROVIDER: Provider = Provider {
+    schema: ProviderSchema { provider: "bird", channels: &[Channel::Line], keys: settings::KEYS },
+    build,
+    sign: verify::sign,
+};
+
+fn build(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>> {
+    Ok(Box::new(BirdAccount::new(account, settings, webhook_url)?))
+}
+
+impl Adapter for BirdAccount {
+    fn verify(&self, webhook: &RawWebhook) -> Result<(), VerifyError> {
+        self.verifier.verify(webhook)
+    }
+
+    /// A Bird webhook always holds exactly one event.
+    fn events(&self, webhook: &Verified<'_>) -> Vec<InboundEvent> {
+        vec![map::event(&self.account, self.channel_id, webhook.body())]
+    }
+
+    fn kept_headers(&self) -> &'static [&'static str] {
+        &[verify::REQUEST_ID, verify::TIMESTAMP, verify::SIGNATURE]
+    }
+}

@@ -1,0 +1,202 @@
+//! From a Bird webhook to the one event in it.
+
+use super::body::{self, Body};
+use super::wire::{Annotations, Envelope, Message as WireMessage, Part, Party, Receiver, ReplyTo, Sender};
+use crate::adapter::lenient::{Field, unreadable};
+use crate::domain::account::{Account, Channel};
+use crate::domain::address::{Address, normalize_tel};
+use crate::domain::conversation::{Sighting, UNKNOWN_DIALOG};
+use crate::domain::event::{Content, DedupeKey, InboundEvent, NewMessage, Oddity, Quarantine, QuarantineReason};
+use crate::domain::ids::MessageId;
+use crate::domain::message::{Direction, Message, Status};
+use crate::domain::time::Timestamp;
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// An event name comes from outside and ends up in listings.
+const MAX_KIND_CHARS: usize = 64;
+
+/// The event in `body`. Total: what cannot be understood is in quarantine.
+pub(crate) fn event(account: &Account, channel_id: Option<Uuid>, body: &[u8]) -> InboundEvent {
+    let mut kind = String::new();
+    match understand(account, channel_id, body, &mut kind) {
+        Ok(event) => InboundEvent { kind, ..event },
+        Err(quarantine) => {
+            let content = Content::Quarantined(quarantine);
+            InboundEvent { kind, key: None, content, oddities: Vec::new() }
+        }
+    }
+}
+
+fn understand(
+    account: &Account,
+    channel_id: Option<Uuid>,
+    body: &[u8],
+    kind: &mut String,
+) -> Result<InboundEvent, Quarantine> {
+    let document = Field::document(body).ok_or_else(|| unreadable("not JSON"))?;
+    let envelope: Envelope = document.object().ok_or_else(|| unreadable("not an object"))?;
+    // Bird's flows post the message itself, without anything around it.
+    let enveloped = envelope.payload.is_given() || envelope.event.is_given() || envelope.service.is_given();
+    let payload = if enveloped { envelope.payload } else { document };
+    let message = payload.object::<WireMessage>();
+
+    let event = name_of(account.channel, &envelope, message.as_ref())?;
+    *kind = event.chars().take(MAX_KIND_CHARS).collect();
+    let wanted = meant_for_us(account.channel, &envelope, &event)?;
+    let message = message.ok_or_else(|| unreadable("payload"))?;
+    check_channel(channel_id, &message)?;
+    if wanted == Wanted::Later {
+        return Err(Quarantine::new(QuarantineReason::Unsupported, "event"));
+    }
+    inbound(account, &message)
+}
+
+/// The event's name; a message on its own is named by its direction.
+fn name_of<'a>(
+    channel: Channel,
+    envelope: &Envelope<'a>,
+    message: Option<&WireMessage<'_>>,
+) -> Result<Cow<'a, str>, Quarantine> {
+    if let Some(name) = envelope.event.filled("event")? {
+        return Ok(name);
+    }
+    let direction = message.map_or(Ok(None), |m| m.direction.text("direction"))?;
+    let kind = if direction.as_deref() == Some("outgoing") { "outbound" } else { "inbound" };
+    Ok(Cow::Owned(format!("{}.{kind}", channel.as_str())))
+}
+
+#[derive(PartialEq, Eq)]
+enum Wanted {
+    Now,
+    Later,
+}
+
+fn meant_for_us(channel: Channel, envelope: &Envelope<'_>, event: &str) -> Result<Wanted, Quarantine> {
+    if envelope.service.filled("service")?.is_some_and(|service| service != "channels") {
+        return Err(Quarantine::new(QuarantineReason::Foreign, "service"));
+    }
+    match event.split_once('.') {
+        Some((platform, "inbound")) if platform == channel.as_str() => Ok(Wanted::Now),
+        Some((platform, _)) if platform == channel.as_str() => Ok(Wanted::Later),
+        _ => Err(Quarantine::new(QuarantineReason::Foreign, "event")),
+    }
+}
+
+fn check_channel(wanted: Option<Uuid>, message: &WireMessage<'_>) -> Result<(), Quarantine> {
+    let given = message.channel_id.filled("channelId")?;
+    match (wanted, given) {
+        (Some(wanted), Some(given)) if Uuid::try_parse(&given) != Ok(wanted) => {
+            Err(Quarantine::new(QuarantineReason::OtherChannel, "channelId"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn inbound(account: &Account, message: &WireMessage<'_>) -> Result<InboundEvent, Quarantine> {
+    let id = message.id.filled("id")?.ok_or_else(|| unreadable("id"))?;
+    let (id, provider_key) = identify(account, &id);
+    let times = Times::read(message)?;
+    let sighting = sighting(account, message, times.at)?;
+
+    let reference = part_reference(message)?;
+    let Body { text, medias, mut metadata, mut oddities } = body::read(message.body, id, reference.as_deref())?;
+    let reply_to: ReplyTo = message.reply_to.object().unwrap_or_default();
+    metadata.reply_to = reply_to.id.filled("replyTo.id")?.map(Cow::into_owned);
+    oddities.extend(times.oddities);
+
+    let message = Message {
+        id,
+        account_id: account.id,
+        customer_id: account.customer_id,
+        conversation_id: sighting.conversation_id(account),
+        direction: Direction::Incoming,
+        status: Status::Received,
+        reference_type: account.channel.reference_type(),
+        dialog_id: sighting.dialog_id.clone(),
+        source: sighting.peer.clone(),
+        destination: sighting.own.clone(),
+        text,
+        medias,
+        metadata,
+        tm_create: times.at,
+        tm_update: times.updated,
+        tm_delete: None,
+    };
+    Ok(InboundEvent {
+        kind: String::new(),
+        key: Some(DedupeKey { at: times.at, provider_key }),
+        content: Content::Message(Box::new(NewMessage { sighting, message })),
+        oddities,
+    })
+}
+
+/// The record's id and the key of repeats. Bird's own id is kept when it is the UUID it is documented to be:
+/// subscribers can then look the message up at Bird.
+fn identify(account: &Account, id: &str) -> (MessageId, String) {
+    // `try_parse` alone also takes braces, URNs and bare digits.
+    match Uuid::try_parse(id).ok().filter(|_| id.len() == 36) {
+        Some(uuid) => (MessageId(uuid), id.to_ascii_lowercase()),
+        None => (MessageId::derive(account.id, &format!("bird:message:{id}")), id.to_owned()),
+    }
+}
+
+struct Times {
+    at: Timestamp,
+    updated: Timestamp,
+    oddities: Vec<Oddity>,
+}
+
+impl Times {
+    fn read(message: &WireMessage<'_>) -> Result<Self, Quarantine> {
+        let mut oddities = Vec::new();
+        let mut time = |field: Field<'_>, place| -> Result<Option<Timestamp>, Quarantine> {
+            let time = field.text(place)?.and_then(|text| Timestamp::parse(&text));
+            if time.is_none() && !field.is_blank() {
+                oddities.push(Oddity::Time);
+            }
+            Ok(time)
+        };
+        let created = time(message.created_at, "createdAt")?;
+        let changed = if created.is_none() { time(message.last_status_at, "lastStatusAt")? } else { None };
+        let updated = time(message.updated_at, "updatedAt")?;
+        let at = created.or(changed).or(updated).unwrap_or(Timestamp::EPOCH);
+        Ok(Self { at, updated: updated.unwrap_or(at), oddities })
+    }
+}
+
+fn sighting(account: &Account, message: &WireMessage<'_>, at: Timestamp) -> Result<Sighting, Quarantine> {
+    let sender: Sender = message.sender.object().unwrap_or_default();
+    let contact: Party = sender.contact.object().unwrap_or_default();
+    let annotations: Annotations = contact.annotations.object().unwrap_or_default();
+    let receiver: Receiver = message.receiver.object().unwrap_or_default();
+    let connector: Party = receiver.connector.object().unwrap_or_default();
+
+    let who = contact.identifier_value.text("sender.contact.identifierValue")?.unwrap_or_default();
+    let name = annotations.name.text("sender.contact.annotations.name")?.unwrap_or_default();
+    let us = connector.identifier_value.text("receiver.connector.identifierValue")?;
+
+    let target = target(account.channel, &who);
+    let dialog_id = if target.is_empty() { UNKNOWN_DIALOG.to_owned() } else { target.clone() };
+    Ok(Sighting {
+        dialog_id,
+        own: account.own_address(us.map(|us| self::target(account.channel, &us)).as_deref()),
+        peer: Address::new(account.channel.address_kind(), target, name),
+        at,
+    })
+}
+
+/// Numbers are compared and replied to as digits; LINE's ids are taken as they are.
+fn target(channel: Channel, id: &str) -> String {
+    match channel {
+        Channel::Line => id.to_owned(),
+        Channel::Sms => normalize_tel(id),
+    }
+}
+
+/// The platform's own id of the message.
+fn part_reference<'a>(message: &WireMessage<'a>) -> Result<Option<Cow<'a, str>>, Quarantine> {
+    let parts = message.parts.list().unwrap_or_default();
+    let first: Part = parts.first().and_then(|part| part.object()).unwrap_or_default();
+    first.platform_reference.filled("parts.0.platformReference")
+}
