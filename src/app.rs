@@ -1,0 +1,286 @@
+//! The composition root: the one place that knows everyone, and the only one that takes the time and chance.
+
+use crate::adapter::{self, Adapter};
+use crate::config::{AccountConfig, Config, LogFormat, Mistake, Mistakes, Sources, SubscriberConfig};
+use crate::delivery::Subscriber;
+use crate::delivery::dispatcher::Dispatcher;
+use crate::delivery::sender::Sender;
+use crate::domain::account::Account;
+use crate::domain::backoff::Backoff;
+use crate::domain::format::RecordFormat;
+use crate::domain::route::{Interest, Routes, SubscriberId};
+use crate::domain::settings::ProviderSchema;
+use crate::domain::time::{Clock, Timestamp};
+use crate::http::server::Limits;
+use crate::http::webhook::Budget;
+use crate::http::{Gateway, router, server};
+use crate::ingest::Ingest;
+use crate::lifecycle::Shutdown;
+use crate::metrics::Metrics;
+use crate::store::inbound::Outlet;
+use crate::store::{self, Access, Store, StoreError};
+use crate::voipbin::Renderer;
+use crate::voipbin::sign::Signer;
+use crate::telemetry;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often old rows are looked for.
+const JANITOR_EVERY: Duration = Duration::from_secs(60);
+
+/// Rows removed in one transaction: few enough that webhooks behind it do not notice.
+const JANITOR_BATCH: usize = 500;
+
+/// Why the gateway does not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] Mistakes),
+    /// The store cannot be used, or broke.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The metrics contradict each other.
+    #[error("the metrics cannot be declared")]
+    Metrics(#[from] prometheus::Error),
+    /// There is no TLS.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// A part of the gateway ended that never should.
+    #[error("the {0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+/// The system's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        #[expect(clippy::disallowed_methods, reason = "the one place that takes the time")]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+    })
+}
+
+/// What every provider understands.
+pub fn schemas() -> Vec<ProviderSchema> {
+    adapter::PROVIDERS.iter().map(|provider| provider.schema).collect()
+}
+
+/// Reads the configuration with the process's environment, and has every adapter look at its own part.
+pub fn configure(file: Option<&Path>) -> Result<Config, Mistakes> {
+    // Variables that are no text are nobody's settings.
+    let env = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
+    let config = crate::config::load(&Sources { file, env }, &schemas())?;
+    let place = file.map_or_else(|| "birdwire.toml".to_owned(), |file| file.display().to_string());
+    let mut mistakes = Vec::new();
+    for (index, account) in config.accounts.iter().enumerate() {
+        if let Err(found) = build_adapter(account) {
+            mistakes.extend(
+                found.into_iter().map(|m| Mistake { place: place.clone(), message: format!("accounts[{index}].{m}") }),
+            );
+        }
+    }
+    if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+}
+
+/// Starts logging as configured.
+pub fn log(config: &Config) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let form = match config.log.format {
+        LogFormat::Text => telemetry::Form::Text,
+        LogFormat::Json => telemetry::Form::Json,
+    };
+    telemetry::start(form, &config.log.filter)
+}
+
+/// Opens the configured store.
+pub fn open_store(config: &Config, access: Access, clock: &Clock) -> Result<Arc<dyn Store>, AppError> {
+    Ok(store::open(&config.store.url, access, clock(), &Metrics::new()?)?)
+}
+
+fn build_adapter(config: &AccountConfig) -> Result<Box<dyn Adapter>, Vec<String>> {
+    let provider = adapter::provider(config.provider)
+        .ok_or_else(|| vec![format!("provider: there is no provider {:?}", config.provider)])?;
+    (provider.build)(&config.account, &config.settings, &config.webhook_url)
+}
+
+/// Accepts for accounts, renders in a format, owes to those who are interested.
+pub fn ingest(
+    store: Arc<dyn Store>,
+    format: RecordFormat,
+    interests: Vec<Interest>,
+    accounts: Vec<(Account, Box<dyn Adapter>)>,
+) -> Ingest {
+    let outlet = Outlet { render: Box::new(Renderer::new(format)), routes: Routes::new(interests) };
+    Ingest::new(store, Arc::new(outlet), accounts)
+}
+
+/// Runs the gateway on `listener` until it is told to end, or breaks.
+pub async fn serve(config: &Config, listener: TcpListener, clock: Clock, shutdown: Shutdown) -> Result<(), AppError> {
+    let metrics = Metrics::new()?;
+    let store = store::open(&config.store.url, Access::Serve, clock(), &metrics)?;
+    let result = run(config, listener, clock, shutdown, &store, metrics).await;
+    store.close().await;
+    result
+}
+
+async fn run(
+    config: &Config,
+    listener: TcpListener,
+    clock: Clock,
+    shutdown: Shutdown,
+    store: &Arc<dyn Store>,
+    metrics: Metrics,
+) -> Result<(), AppError> {
+    let orders: Vec<_> = config.subscribers.iter().map(|s| (s.interest.subscriber.clone(), s.order)).collect();
+    store.register_subscribers(&orders).await?;
+    report_forgotten(&**store).await?;
+
+    let mut accounts = Vec::with_capacity(config.accounts.len());
+    for account in &config.accounts {
+        let adapter = build_adapter(account).map_err(|found| {
+            let mistake = |message| Mistake { place: account.account.id.to_string(), message };
+            Mistakes(found.into_iter().map(mistake).collect())
+        })?;
+        accounts.push((account.account.clone(), adapter));
+    }
+    let interests = config.subscribers.iter().map(|s| s.interest.clone()).collect();
+    let gateway = Gateway {
+        ingest: ingest(store.clone(), config.record_format, interests, accounts),
+        store: store.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        max_body_bytes: config.server.max_body_bytes,
+        body_timeout: config.server.body_timeout,
+        commit_timeout: config.server.commit_timeout,
+        budget: Budget::new(config.server.queue_bytes),
+        draining: shutdown.drain.clone(),
+    };
+    let limits = Limits {
+        header_timeout: config.server.header_timeout,
+        max_connections: config.server.max_connections,
+        drain_timeout: config.server.drain_timeout,
+    };
+    let dispatcher = Arc::new(dispatcher(config, store.clone(), clock.clone(), metrics, shutdown.drain.clone())?);
+
+    let mut parts: JoinSet<&'static str> = JoinSet::new();
+    let drain = shutdown.drain.clone();
+    parts.spawn(async move {
+        server::serve(listener, router(Arc::new(gateway)), limits, drain).await;
+        "listener"
+    });
+    parts.spawn(async move {
+        dispatcher.run().await;
+        "dispatcher"
+    });
+    let (keep, janitor_store, drain) = (config.retention.clone(), store.clone(), shutdown.drain.clone());
+    parts.spawn(async move {
+        janitor(&*janitor_store, keep.raw, keep.finished, &clock, &drain).await;
+        "janitor"
+    });
+
+    tokio::select! {
+        () = shutdown.drain.cancelled() => {}
+        broken = store.failed() => return Err(broken.into()),
+        ended = parts.join_next() => return Err(AppError::Ended(name(ended))),
+    }
+    tracing::info!("draining");
+    let finish = async { while parts.join_next().await.is_some() {} };
+    tokio::select! {
+        () = finish => tracing::info!("drained"),
+        () = tokio::time::sleep(config.server.drain_timeout) => tracing::warn!("the drain's time is up"),
+        () = shutdown.halt.cancelled() => tracing::warn!("halted"),
+    }
+    parts.shutdown().await;
+    Ok(())
+}
+
+fn name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
+    match ended {
+        Some(Ok(name)) => name,
+        // Its panic was printed where it happened.
+        Some(Err(_)) | None => "gateway",
+    }
+}
+
+/// Subscribers that the file no longer names keep what they are owed; somebody should know.
+async fn report_forgotten(store: &dyn Store) -> Result<(), AppError> {
+    for backlog in store.backlog().await? {
+        if !backlog.subscriber.configured && backlog.owed > 0 {
+            tracing::warn!(
+                subscriber = backlog.subscriber.id.0,
+                owed = backlog.owed,
+                "a subscriber that is no longer configured is still owed events"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn dispatcher(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<Dispatcher, AppError> {
+    let delivery = &config.delivery;
+    let mut subscribers = HashMap::new();
+    for (index, subscriber) in config.subscribers.iter().enumerate() {
+        let made = build_subscriber(config, subscriber).map_err(|message| {
+            Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }])
+        })?;
+        subscribers.insert(made.id.0.clone(), Arc::new(made));
+    }
+    Ok(Dispatcher {
+        store,
+        sender: Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?,
+        subscribers,
+        concurrency: delivery.concurrency,
+        lease: delivery.lease,
+        clock,
+        jitter: Box::new(fastrand::f64),
+        metrics,
+        stop,
+        unrecorded: AtomicUsize::new(0),
+    })
+}
+
+fn build_subscriber(config: &Config, subscriber: &SubscriberConfig) -> Result<Subscriber, String> {
+    let delivery = &config.delivery;
+    Ok(Subscriber {
+        id: SubscriberId(subscriber.interest.subscriber.0.clone()),
+        url: subscriber.url.parse().map_err(|e| format!("url: {e}"))?,
+        signer: Signer::new(&subscriber.secrets).map_err(|e| format!("secrets: {e}"))?,
+        order: subscriber.order,
+        backoff: Backoff {
+            first: delivery.first_retry,
+            max: delivery.max_retry,
+            give_up_after: subscriber.order_timeout.unwrap_or(delivery.give_up_after),
+        },
+    })
+}
+
+async fn janitor(store: &dyn Store, raw: Duration, finished: Duration, clock: &Clock, drain: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = drain.cancelled() => return,
+            () = tokio::time::sleep(JANITOR_EVERY) => {}
+        }
+        let now = clock();
+        while !drain.is_cancelled() {
+            match store.retain(now.minus(raw), now.minus(finished), JANITOR_BATCH).await {
+                Ok(removed) if removed.raw + removed.finished > 0 => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old rows cannot be removed");
+                    break;
+                }
+            }
+        }
+    }
+}
