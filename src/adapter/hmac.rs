@@ -12,7 +12,7 @@ const BLOCK: usize = 64;
 /// The bytes of a signature.
 pub(crate) type Tag = [u8; 32];
 
-/// Keys that stay prepared: setting one up costs as much as signing a short message.
+/// A key that stays prepared: setting one up costs as much as signing a short message.
 #[derive(Clone)]
 pub(crate) struct HmacKey(Hmac<Sha256>);
 

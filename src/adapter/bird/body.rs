@@ -75,23 +75,26 @@ impl Reader<'_> {
                 let text = if raw.is_filled_string() { raw } else { content.text };
                 self.text(text, "body.text.text")?;
                 self.specifics("body.text", &content)?;
-                self.attachments(content.attachments)?;
+                self.attachments("body.text", content.attachments)?;
                 self.actions("body.text", content.actions)?;
                 true
             }
             "image" => {
                 self.caption("body.image", &content)?;
                 self.items("body.image.images", content.images, Some(MediaKind::Image))?;
+                self.attachments("body.image", content.attachments)?;
                 true
             }
             "file" => {
                 self.caption("body.file", &content)?;
                 self.items("body.file.files", content.files, None)?;
+                self.attachments("body.file", content.attachments)?;
                 true
             }
             "gif" => {
                 self.caption("body.gif", &content)?;
                 self.gif(raw)?;
+                self.attachments("body.gif", content.attachments)?;
                 true
             }
             "location" => {
@@ -217,9 +220,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn attachments(&mut self, attachments: Field<'_>) -> Result<(), Quarantine> {
+    fn attachments(&mut self, path: &str, attachments: Field<'_>) -> Result<(), Quarantine> {
         let reference = self.reference.take(); // the reference is that of the text, not of what came along
-        let done = self.items("body.text.attachments", attachments, None);
+        let done = self.items(&format!("{path}.attachments"), attachments, None);
         self.reference = reference;
         done
     }
