@@ -45,6 +45,11 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Whether there is nothing in it, or nothing in any of its members.
+    pub(crate) fn is_hollow(self) -> bool {
+        self.is_blank() || self.object::<Entries>().is_some_and(|object| object.0.iter().all(|(_, v)| v.is_blank()))
+    }
+
     /// Whether it is a string, and not an empty one.
     pub(crate) fn is_filled_string(self) -> bool {
         self.0.is_some_and(|text| text.len() > 2 && text.starts_with('"'))
@@ -135,6 +140,7 @@ macro_rules! object {
     ($($(#[$doc:meta])* struct $name:ident { $($(#[$field_doc:meta])* $field:ident = $key:literal,)* })*) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Default)]
+        #[allow(clippy::struct_field_names, reason = "the keys are the provider's")]
         pub(crate) struct $name<'a> {
             $($(#[$field_doc])* pub(crate) $field: $crate::adapter::lenient::Field<'a>,)*
         }
@@ -275,6 +281,8 @@ mod tests {
         for filled in ["0", "false", "\" \"", "[null]", "{\"a\":null}"] {
             assert!(!field(filled).is_blank(), "{filled}");
         }
+        assert!(field("{\"a\":null,\"b\":[]}").is_hollow());
+        assert!(!field("{\"a\":{\"b\":null}}").is_hollow());
     }
 
     #[test]

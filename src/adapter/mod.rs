@@ -20,6 +20,12 @@ use verified::Verified;
 /// Every provider there is.
 pub const PROVIDERS: &[Provider] = &[bird::PROVIDER]; // ...and its entry here
 
+/// See [`Provider::build`].
+pub type Build = fn(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>>;
+
+/// See [`Provider::sign`].
+pub type Sign = fn(key: &Secret, url: &str, body: &[u8], now: Timestamp) -> Vec<(&'static str, String)>;
+
 /// What the rest of the gateway knows of a provider.
 #[derive(Clone, Copy)]
 pub struct Provider {
@@ -27,9 +33,9 @@ pub struct Provider {
     pub schema: ProviderSchema,
     /// Makes the adapter of one account. `webhook_url` is the URL under which the account's webhooks arrive from
     /// outside. `Err` names what is wrong with the settings, one line each.
-    pub build: fn(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>>,
+    pub build: Build,
     /// The headers with which the provider would send `body` to `url` at `now`, signed with `key`.
-    pub sign: fn(key: &Secret, url: &str, body: &[u8], now: Timestamp) -> Vec<(&'static str, String)>,
+    pub sign: Sign,
 }
 
 /// The provider of that name.

@@ -4,7 +4,7 @@ use super::time::Timestamp;
 use std::time::Duration;
 
 /// `Retry-After` is obeyed up to here: a receiver may slow us down, not park an event for ever.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// Delays doubling from `first` to `max`, for `give_up_after` from the first attempt on.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,8 @@ mod tests {
 
     const BACKOFF: Backoff = Backoff {
         first: Duration::from_secs(1),
-        max: Duration::from_secs(3600),
-        give_up_after: Duration::from_secs(72 * 3600),
+        max: Duration::from_hours(1),
+        give_up_after: Duration::from_hours(72),
     };
     const T0: Timestamp = Timestamp::EPOCH;
 

@@ -338,13 +338,15 @@ pub fn span_texts(text: &str, spans: &[(Option<i64>, Option<i64>)]) -> Vec<Optio
         .collect();
     by_start.sort_by_key(|(place, range)| (range.start, *place));
 
+    let offsets = if by_start.is_empty() { Vec::new() } else { utf16_offsets(text) };
+    let byte = |unit: usize| offsets.get(unit).copied().flatten();
     let mut found = vec![None; spans.len()];
     let mut taken = 0;
     for (place, range) in by_start {
         if range.start < taken {
             continue;
         }
-        if let (Some(from), Some(to)) = (utf16_to_byte(text, range.start), utf16_to_byte(text, range.end)) {
+        if let (Some(from), Some(to)) = (byte(range.start), byte(range.end)) {
             found[place] = Some(text[from..to].to_owned());
             taken = range.end;
         }
@@ -352,16 +354,18 @@ pub fn span_texts(text: &str, spans: &[(Option<i64>, Option<i64>)]) -> Vec<Optio
     found
 }
 
-/// The byte offset of the UTF-16 offset `units`; `None` past the end or inside a surrogate pair.
-fn utf16_to_byte(text: &str, units: usize) -> Option<usize> {
-    let mut seen = 0;
+/// The byte offset of every UTF-16 offset, the end included; `None` inside a surrogate pair. Made once per text:
+/// counting anew for every span would let a long text with many spans take minutes.
+fn utf16_offsets(text: &str) -> Vec<Option<usize>> {
+    let mut offsets = Vec::with_capacity(text.len() + 1);
     for (byte, c) in text.char_indices() {
-        if seen >= units {
-            return (seen == units).then_some(byte);
+        offsets.push(Some(byte));
+        if c.len_utf16() == 2 {
+            offsets.push(None);
         }
-        seen += c.len_utf16();
     }
-    (seen == units).then_some(text.len())
+    offsets.push(Some(text.len()));
+    offsets
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::domain::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+/// A conversation message.
 #[derive(Serialize)]
 pub(super) struct Message<'a> {
     id: Id,
@@ -97,6 +98,7 @@ impl<'a> Media<'a> {
     }
 }
 
+/// A conversation.
 #[derive(Serialize)]
 pub(super) struct Conversation<'a> {
     id: Id,

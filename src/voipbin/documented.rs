@@ -7,6 +7,7 @@ use crate::domain::message::{Direction, Media as DomainMedia, Message as DomainM
 use serde::Serialize;
 use uuid::Uuid;
 
+/// A conversation message.
 #[derive(Serialize)]
 pub(super) struct Message<'a> {
     id: Id,
@@ -80,6 +81,7 @@ impl<'a> Media<'a> {
     }
 }
 
+/// A conversation.
 #[derive(Serialize)]
 pub(super) struct Conversation<'a> {
     id: Id,

@@ -138,6 +138,7 @@ impl Serialize for Verbatim<'_> {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys are what subscribers see")]
 struct Sticker<'a> {
     #[serde(skip_serializing_if = "Text::is_blank")]
     package_id: Text<'a>,
@@ -207,6 +208,7 @@ impl<'a, A: From<&'a Address>> Metadata<'a, A> {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys are what subscribers see")]
 struct Emoji<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<i64>,

@@ -45,12 +45,11 @@ pub(crate) struct Body {
 pub(crate) fn read(body: Field<'_>, message: MessageId, reference: Option<&str>) -> Result<Body, Quarantine> {
     let empty = Body { text: String::new(), medias: Vec::new(), metadata: Metadata::default(), oddities: Vec::new() };
     let mut reader = Reader { message, reference, body: empty };
-    match body.object::<Entries>().filter(|entries| !entries.0.is_empty()) {
-        Some(entries) => reader.body(body, &entries)?,
-        None => {
-            reader.body.text = "[no content]".to_owned();
-            reader.unmapped("body".to_owned());
-        }
+    if let Some(entries) = body.object::<Entries>().filter(|entries| !entries.0.is_empty()) {
+        reader.body(body, &entries)?;
+    } else {
+        reader.body.text.push_str("[no content]");
+        reader.unmapped("body".to_owned());
     }
     Ok(reader.body)
 }
@@ -76,23 +75,26 @@ impl Reader<'_> {
                 let text = if raw.is_filled_string() { raw } else { content.text };
                 self.text(text, "body.text.text")?;
                 self.specifics("body.text", &content)?;
-                self.attachments(content.attachments)?;
+                self.attachments("body.text", content.attachments)?;
                 self.actions("body.text", content.actions)?;
                 true
             }
             "image" => {
                 self.caption("body.image", &content)?;
                 self.items("body.image.images", content.images, Some(MediaKind::Image))?;
+                self.attachments("body.image", content.attachments)?;
                 true
             }
             "file" => {
                 self.caption("body.file", &content)?;
                 self.items("body.file.files", content.files, None)?;
+                self.attachments("body.file", content.attachments)?;
                 true
             }
             "gif" => {
                 self.caption("body.gif", &content)?;
                 self.gif(raw)?;
+                self.attachments("body.gif", content.attachments)?;
                 true
             }
             "location" => {
@@ -169,10 +171,11 @@ impl Reader<'_> {
         let path = format!("{path}.metadata.line.emoji.items");
         let mut spans = Vec::new();
         for (i, item) in self.list(items.items, &path).into_iter().enumerate() {
+            if item.is_hollow() {
+                continue;
+            }
             let Some(emoji) = item.object::<WireEmoji>() else {
-                if !item.is_blank() {
-                    self.unmapped(format!("{path}.{i}"));
-                }
+                self.unmapped(format!("{path}.{i}"));
                 continue;
             };
             let emoji = Emoji {
@@ -198,7 +201,7 @@ impl Reader<'_> {
     fn actions(&mut self, path: &str, actions: Field<'_>) -> Result<(), Quarantine> {
         let path = format!("{path}.actions");
         for (i, field) in self.list(actions, &path).into_iter().enumerate() {
-            if field.is_blank() {
+            if field.is_hollow() {
                 continue;
             }
             let action: Action = field.object().unwrap_or_default();
@@ -217,9 +220,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn attachments(&mut self, attachments: Field<'_>) -> Result<(), Quarantine> {
+    fn attachments(&mut self, path: &str, attachments: Field<'_>) -> Result<(), Quarantine> {
         let reference = self.reference.take(); // the reference is that of the text, not of what came along
-        let done = self.items("body.text.attachments", attachments, None);
+        let done = self.items(&format!("{path}.attachments"), attachments, None);
         self.reference = reference;
         done
     }
@@ -249,7 +252,7 @@ impl Reader<'_> {
     ) -> Result<(), Quarantine> {
         let item: Item = field.object().unwrap_or_default();
         let Some(url) = optional(item.media_url, format_args!("{path}.mediaUrl"))? else {
-            if !field.is_blank() {
+            if !field.is_hollow() {
                 self.unmapped(path.to_owned());
             }
             return Ok(());

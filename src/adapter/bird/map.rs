@@ -40,6 +40,9 @@ fn understand(
     let enveloped = envelope.payload.is_given() || envelope.event.is_given() || envelope.service.is_given();
     let payload = if enveloped { envelope.payload } else { document };
     let message = payload.object::<WireMessage>();
+    if !enveloped && message.is_none_or(|message| message.id.is_blank()) {
+        return Err(unreadable("id")); // some object, of which nobody can say what it is
+    }
 
     let event = name_of(account.channel, &envelope, message.as_ref())?;
     *kind = event.chars().take(MAX_KIND_CHARS).collect();
@@ -199,4 +202,109 @@ fn part_reference<'a>(message: &WireMessage<'a>) -> Result<Option<Cow<'a, str>>,
     let parts = message.parts.list().unwrap_or_default();
     let first: Part = parts.first().and_then(|part| part.object()).unwrap_or_default();
     first.platform_reference.filled("parts.0.platformReference")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{AccountId, CustomerId};
+    use crate::domain::message::MediaKind;
+
+    fn account(channel: Channel, address: Option<&str>) -> Account {
+        Account {
+            id: AccountId(Uuid::from_u128(1)),
+            customer_id: CustomerId(Uuid::from_u128(2)),
+            name: "Shop".into(),
+            channel,
+            address: address.map(str::to_owned),
+        }
+    }
+
+    fn line(body: &str) -> InboundEvent {
+        event(&account(Channel::Line, None), None, body.as_bytes())
+    }
+
+    fn message(event: InboundEvent) -> NewMessage {
+        match event.content {
+            Content::Message(new) => *new,
+            Content::Quarantined(why) => panic!("{why}"),
+        }
+    }
+
+    fn quarantine(event: &InboundEvent) -> String {
+        match &event.content {
+            Content::Message(_) => panic!("a message"),
+            Content::Quarantined(why) => why.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_repeat_has_the_same_key_whatever_the_case_of_its_id() {
+        let id = "0B7F2B0E-6A1C-4A53-9D0B-2F6F4F9B1A01";
+        let at = "2026-01-02T03:04:05.588Z";
+        let upper = line(&format!(r#"{{"id":"{id}","createdAt":"{at}"}}"#));
+        let lower = line(&format!(r#"{{"id":"{}","createdAt":"{at}","status":"x"}}"#, id.to_lowercase()));
+        let key = upper.key.clone().unwrap();
+        assert_eq!((key.at, &*key.provider_key), (Timestamp::parse(at).unwrap(), &*id.to_lowercase()));
+        assert_eq!(upper.key, lower.key);
+        assert_eq!(message(upper).message.id, message(lower).message.id);
+        // Anything but a UUID is kept as it is.
+        assert_eq!(line(r#"{"id":"Msg-1"}"#).key.unwrap().provider_key, "Msg-1");
+        assert_eq!(line(r#"{"id":"Msg-1"}"#).key.unwrap().at, Timestamp::EPOCH);
+    }
+
+    #[test]
+    fn kinds_and_oddities_are_reported() {
+        let odd = line(
+            r#"{"id":"1","createdAt":"soon","lastStatusAt":7,"updatedAt":"2026-01-02T03:04:05Z","body":{"type":"text",
+            "text":{"text":"ab","metadata":{"line":{"emoji":{"items":[{"index":1,"length":2},{"index":0,"length":1}]}}},
+            "actions":[{"type":"link"}]}}}"#,
+        );
+        assert_eq!(odd.kind, "line.inbound");
+        assert_eq!(odd.oddities, [Oddity::Span, Oddity::Unmapped, Oddity::Time, Oddity::Time]);
+        assert_eq!(odd.key.unwrap().at, Timestamp::parse("2026-01-02T03:04:05Z").unwrap());
+
+        let outbound = line(r#"{"id":"1","direction":"outgoing"}"#);
+        assert_eq!((&*outbound.kind, &*quarantine(&outbound)), ("line.outbound", "unsupported: event"));
+        let long = line(&format!(r#"{{"event":"{}","payload":{{}}}}"#, "e".repeat(100)));
+        assert_eq!((long.kind.len(), &*quarantine(&long)), (64, "foreign: event"));
+        for nothing in ["{}", "[]", "{\"id\":\"\"}", "{\"body\":{}}"] {
+            let event = line(nothing);
+            assert_eq!((&*event.kind, event.key.is_none()), ("", true), "{nothing}");
+            assert!(quarantine(&event).starts_with("unreadable"), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn every_reason_has_its_order() {
+        let ours = Uuid::from_u128(9);
+        let of_channel = |event: &str, channel: &str| {
+            let body = format!(r#"{{"event":"{event}","payload":{{"channelId":"{channel}"}}}}"#);
+            quarantine(&super::event(&account(Channel::Line, None), Some(ours), body.as_bytes()))
+        };
+        assert_eq!(of_channel("whatsapp.inbound", "other"), "foreign: event");
+        assert_eq!(of_channel("line.outbound", "other"), "other_channel: channelId");
+        assert_eq!(of_channel("line.outbound", &ours.to_string()), "unsupported: event");
+        assert_eq!(of_channel("line.inbound", &ours.to_string().to_uppercase()), "unreadable: id");
+        assert_eq!(of_channel("line.inbound", ""), "unreadable: id");
+        assert_eq!(of_channel("line.something", ""), "unsupported: event");
+        assert_eq!(of_channel("line", ""), "foreign: event");
+        assert_eq!(quarantine(&line(r#"{"event":"line.inbound","payload":[1]}"#)), "unreadable: payload");
+        assert_eq!(quarantine(&line(r#"{"event":"line.inbound","id":"1"}"#)), "unreadable: payload");
+    }
+
+    #[test]
+    fn a_number_s_dialog_is_its_digits() {
+        let body = r#"{"service":"channels","event":"sms.inbound","payload":{"id":"1","sender":{"contact":{
+            "identifierKey":"phonenumber","identifierValue":"+31 6 1234-5678"}},"receiver":{"connector":{"id":"x"}},
+            "body":{"type":"image","image":{"images":[{"mediaUrl":"https://x.example/1"}]}}}}"#;
+        let account = account(Channel::Sms, Some("+3197010"));
+        let NewMessage { sighting, message } = message(event(&account, None, body.as_bytes()));
+        assert_eq!(sighting.dialog_id, "+31612345678");
+        assert_eq!((message.reference_type, &*message.source.target), ("message", "+31612345678"));
+        assert_eq!((&*message.destination.target, &*message.destination.target_name), ("+3197010", "Shop"));
+        assert_eq!(message.medias[0].kind, MediaKind::Image);
+        let line = event(&account, None, br#"{"event":"line.inbound","payload":{"id":"1"}}"#);
+        assert_eq!(quarantine(&line), "foreign: event");
+    }
 }

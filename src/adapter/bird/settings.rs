@@ -86,3 +86,59 @@ impl BirdAccount {
         Ok(Self { account: account.clone(), verifier: Verifier::new(keys, url, max_age), channel_id })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::bird::verify::sign;
+    use crate::domain::account::Channel;
+    use crate::domain::ids::{AccountId, CustomerId};
+    use crate::domain::secret::Secret;
+    use crate::domain::settings::SettingValue;
+    use crate::domain::time::Timestamp;
+    use crate::domain::webhook::RawWebhook;
+
+    const PUBLIC: &str = "https://gw.example.com/v1.0/conversation/accounts/1";
+
+    fn built(values: Vec<(&'static str, SettingValue)>) -> Result<BirdAccount, Vec<String>> {
+        let account = Account {
+            id: AccountId(Uuid::from_u128(1)),
+            customer_id: CustomerId(Uuid::from_u128(2)),
+            name: "Shop".into(),
+            channel: Channel::Line,
+            address: None,
+        };
+        BirdAccount::new(&account, &Settings(values.into_iter().collect()), PUBLIC)
+    }
+
+    fn keys(texts: &[&str]) -> (&'static str, SettingValue) {
+        ("signing_keys", SettingValue::Secrets(texts.iter().map(|text| Secret::new(*text)).collect()))
+    }
+
+    fn text(key: &'static str, text: &str) -> (&'static str, SettingValue) {
+        (key, SettingValue::Text(text.into()))
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_and_no_secret_is() {
+        let wrong = built(vec![keys(&["good-key", ""]), text("channel_id", "abc")]).err().unwrap();
+        assert_eq!(wrong, ["signing_keys: an empty key signs nothing", "channel_id: not a UUID"]);
+        assert_eq!(built(vec![]).err().unwrap(), ["signing_keys: at least one is needed"]);
+        assert!(built(vec![keys(&["k"]), text("channel_id", "")]).unwrap().channel_id.is_none());
+    }
+
+    #[test]
+    fn the_registered_url_is_the_one_that_is_signed() {
+        let takes = |account: &BirdAccount, url: &str| {
+            let now = Timestamp::from_millis(1_800_000_000_000);
+            let headers =
+                sign(&Secret::new("k"), url, b"{}", now).into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+            account.verifier.verify(&RawWebhook { headers, body: b"{}".to_vec(), received_at: now }).is_ok()
+        };
+        let registered = "https://hooks.example.com/bird?tenant=42";
+        let by_default = built(vec![keys(&["k"])]).unwrap();
+        assert!(takes(&by_default, PUBLIC) && !takes(&by_default, registered));
+        let named = built(vec![keys(&["k"]), text("webhook_url", registered)]).unwrap();
+        assert!(takes(&named, registered) && !takes(&named, PUBLIC));
+    }
+}

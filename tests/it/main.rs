@@ -1,0 +1,6 @@
+//! The one integration test binary: everything that is tested through the crate's public face.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bird_props;
+mod fixtures;
+mod sample;
