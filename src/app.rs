@@ -19,9 +19,9 @@ use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 use crate::store::inbound::Outlet;
 use crate::store::{self, Access, Store, StoreError};
+use crate::telemetry;
 use crate::voipbin::Renderer;
 use crate::voipbin::sign::Signer;
-use crate::telemetry;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -231,9 +231,8 @@ fn dispatcher(
     let delivery = &config.delivery;
     let mut subscribers = HashMap::new();
     for (index, subscriber) in config.subscribers.iter().enumerate() {
-        let made = build_subscriber(config, subscriber).map_err(|message| {
-            Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }])
-        })?;
+        let made = build_subscriber(config, subscriber)
+            .map_err(|message| Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }]))?;
         subscribers.insert(made.id.0.clone(), Arc::new(made));
     }
     Ok(Dispatcher {

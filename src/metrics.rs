@@ -48,8 +48,7 @@ pub struct Metrics {
     pub disabled: IntGaugeVec,
 }
 
-const SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 impl Metrics {
@@ -102,16 +101,8 @@ impl Metrics {
 }
 
 /// How a webhook request can end.
-pub const WEBHOOK_OUTCOMES: [&str; 8] = [
-    "committed",
-    "unknown_account",
-    "unverified",
-    "too_large",
-    "slow",
-    "broken",
-    "overloaded",
-    "unavailable",
-];
+pub const WEBHOOK_OUTCOMES: [&str; 8] =
+    ["committed", "unknown_account", "unverified", "too_large", "slow", "broken", "overloaded", "unavailable"];
 
 fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
     let c = IntCounter::new(format!("birdwire_{name}"), help)?;
@@ -132,8 +123,7 @@ fn gauges(r: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, prometheu
 }
 
 fn histogram(r: &Registry, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-    let h =
-        Histogram::with_opts(HistogramOpts::new(format!("birdwire_{name}"), help).buckets(buckets.to_vec()))?;
+    let h = Histogram::with_opts(HistogramOpts::new(format!("birdwire_{name}"), help).buckets(buckets.to_vec()))?;
     r.register(Box::new(h.clone()))?;
     Ok(h)
 }

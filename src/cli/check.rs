@@ -21,7 +21,10 @@ pub(super) async fn run(options: Options) -> Done {
         output::line(&format!("{place}: warning: subscribers: there are none, so events are only stored"))?;
     }
     for account in &config.accounts {
-        output::line(&format!("{place}: account {} expects webhooks at {}", account.account.name, account.webhook_url))?;
+        output::line(&format!(
+            "{place}: account {} expects webhooks at {}",
+            account.account.name, account.webhook_url
+        ))?;
     }
     // A store that does not exist yet is made by `serve`; one that does must be usable.
     let clock = app::system_clock();

@@ -140,10 +140,9 @@ async fn replay(options: ReplayOptions) -> Done {
     let config = options.config.load()?;
     let since = match options.since {
         None => None,
-        Some(text) => Some(
-            Timestamp::parse(&text)
-                .ok_or_else(|| Failure::Usage(format!("--since: {text:?} is no RFC 3339 time such as 2026-01-02T03:04:05Z")))?,
-        ),
+        Some(text) => Some(Timestamp::parse(&text).ok_or_else(|| {
+            Failure::Usage(format!("--since: {text:?} is no RFC 3339 time such as 2026-01-02T03:04:05Z"))
+        })?),
     };
     let clock = app::system_clock();
     let store = app::open_store(&config, Access::Write, &clock)?;
@@ -255,8 +254,19 @@ impl<'a> From<&'a DeliveryDetail> for Detail<'a> {
 }
 
 impl Columns for Row {
-    const HEAD: &'static [&'static str] =
-        &["ID", "SUBSCRIBER", "STATE", "EVENT", "WEBHOOK-ID", "CONVERSATION", "SEQUENCE", "ATTEMPTS", "CREATED", "DUE", "LAST"];
+    const HEAD: &'static [&'static str] = &[
+        "ID",
+        "SUBSCRIBER",
+        "STATE",
+        "EVENT",
+        "WEBHOOK-ID",
+        "CONVERSATION",
+        "SEQUENCE",
+        "ATTEMPTS",
+        "CREATED",
+        "DUE",
+        "LAST",
+    ];
 
     fn cells(&self) -> Vec<String> {
         let last = self.last.as_ref().map(|last| match last.status {

@@ -98,7 +98,8 @@ impl From<&EventRow> for Row {
 }
 
 impl Columns for Row {
-    const HEAD: &'static [&'static str] = &["ID", "RECEIVED", "ACCOUNT", "KIND", "STATE", "REASON", "MESSAGE", "REQUEST"];
+    const HEAD: &'static [&'static str] =
+        &["ID", "RECEIVED", "ACCOUNT", "KIND", "STATE", "REASON", "MESSAGE", "REQUEST"];
 
     fn cells(&self) -> Vec<String> {
         let reason = match (&self.reason, self.conflict) {

@@ -23,11 +23,8 @@ pub(super) async fn run(options: Options) -> Done {
         Some(url) => url,
         None => format!("http://{}/readyz", reachable(options.config.load()?.server.listen)),
     };
-    let response = super::send::client(TIMEOUT)?
-        .get(&url)
-        .send()
-        .await
-        .with_context(|| format!("{url} does not answer"))?;
+    let response =
+        super::send::client(TIMEOUT)?.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     let status = response.status();
     let text = response.text().await.with_context(|| format!("{url} broke off"))?;
     output::line(text.trim_end())?;

@@ -32,11 +32,8 @@ pub(super) struct Options {
 /// What Standard Webhooks libraries allow.
 const TOLERANCE_SECONDS: i64 = 300;
 
-pub(super) const LIMITS: Limits = Limits {
-    header_timeout: Duration::from_secs(10),
-    max_connections: 256,
-    drain_timeout: Duration::from_secs(1),
-};
+pub(super) const LIMITS: Limits =
+    Limits { header_timeout: Duration::from_secs(10), max_connections: 256, drain_timeout: Duration::from_secs(1) };
 
 pub(super) async fn run(options: Options) -> Done {
     let mut secrets = Vec::with_capacity(options.secret.len());
@@ -47,9 +44,8 @@ pub(super) async fn run(options: Options) -> Done {
             None => text.clone(),
         }));
     }
-    let listener = TcpListener::bind(options.addr)
-        .await
-        .with_context(|| format!("--addr: cannot listen on {}", options.addr))?;
+    let listener =
+        TcpListener::bind(options.addr).await.with_context(|| format!("--addr: cannot listen on {}", options.addr))?;
     anstream::eprintln!("listening on http://{}/", listener.local_addr()?);
     if secrets.is_empty() {
         anstream::eprintln!("no --secret: signatures are not checked");
@@ -125,7 +121,8 @@ impl<'a> Printed<'a> {
     }
 
     fn plain(&self) -> String {
-        let signature = self.refused.as_ref().map_or_else(|| self.signature.to_owned(), |why| format!("refused ({why})"));
+        let signature =
+            self.refused.as_ref().map_or_else(|| self.signature.to_owned(), |why| format!("refused ({why})"));
         let replay = if self.replay { " replay" } else { "" };
         let sequence = self.sequence.map_or_else(|| "-".to_owned(), |n| n.to_string());
         format!("{signature}\t{}\t{} {sequence}{replay}\t{}", self.webhook_id, self.lane, self.body.get())

@@ -44,7 +44,7 @@ impl Listing {
     pub(super) fn new<R: Columns>(form: Form) -> Self {
         let mut table = Table::new();
         table
-            .load_preset(presets::NOTHING)
+            .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(R::HEAD.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
         Self { form, table }

@@ -42,8 +42,7 @@ pub(super) async fn run(options: Options) -> Done {
     for (name, value) in (provider.sign)(&Secret::new(key), signed_url, &body, (app::system_clock())()) {
         request = request.header(name, value);
     }
-    let response =
-        request.body(body).send().await.with_context(|| format!("{} does not answer", options.url))?;
+    let response = request.body(body).send().await.with_context(|| format!("{} does not answer", options.url))?;
     output::line(response.status().as_str())?;
     if response.status().is_success() { Ok(()) } else { Err(Failure::NotGood) }
 }

@@ -204,16 +204,23 @@ impl Dispatcher {
                 worked.retry_at = Some(due);
                 if owed.failures == 0 {
                     tracing::warn!(
-                        subscriber = name, delivery.id = owed.delivery, http.status = outcome.status,
-                        reason = outcome.reason, "a delivery failed and will be tried again"
+                        subscriber = name,
+                        delivery.id = owed.delivery,
+                        http.status = outcome.status,
+                        reason = outcome.reason,
+                        "a delivery failed and will be tried again"
                     );
                 }
             }
             Verdict::Dead => {
                 worked.dead += 1;
                 tracing::error!(
-                    subscriber = name, delivery.id = owed.delivery, http.status = outcome.status,
-                    reason = outcome.reason, attempts = owed.failures + 1, "a delivery was given up"
+                    subscriber = name,
+                    delivery.id = owed.delivery,
+                    http.status = outcome.status,
+                    reason = outcome.reason,
+                    attempts = owed.failures + 1,
+                    "a delivery was given up"
                 );
             }
         }
@@ -242,14 +249,21 @@ impl Dispatcher {
             match self.store.record_attempt(attempt.clone()).await {
                 Ok(advance) => return Some(advance),
                 Err(error @ StoreError::Stopped { .. }) => {
-                    tracing::error!(lane.id = lease.lane, error = &error as &dyn std::error::Error, "an attempt is lost");
+                    tracing::error!(
+                        lane.id = lease.lane,
+                        error = &error as &dyn std::error::Error,
+                        "an attempt is lost"
+                    );
                     return None;
                 }
                 Err(error) => {
                     if held.is_none() {
                         held = Some(Unrecorded::count(&self.unrecorded));
-                        tracing::warn!(lane.id = lease.lane, error = &error as &dyn std::error::Error,
-                            "an attempt cannot be recorded yet");
+                        tracing::warn!(
+                            lane.id = lease.lane,
+                            error = &error as &dyn std::error::Error,
+                            "an attempt cannot be recorded yet"
+                        );
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(POLL);

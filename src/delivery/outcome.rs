@@ -187,9 +187,7 @@ mod tests {
     #[test]
     fn faults_are_tried_again_until_the_time_is_up() {
         let end = NOW.plus(BACKOFF.give_up_after);
-        for fault in
-            [Fault::Deadline, Fault::Forbidden, Fault::Unresolved, Fault::Connect, Fault::Tls, Fault::Broken]
-        {
+        for fault in [Fault::Deadline, Fault::Forbidden, Fault::Unresolved, Fault::Connect, Fault::Tls, Fault::Broken] {
             let judge_at = |now| {
                 let situation = Situation { failures: 3, first_attempt: NOW, now, jitter: 0.0 };
                 judge(&Answer::Fault(fault), situation, &BACKOFF)

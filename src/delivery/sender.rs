@@ -76,8 +76,7 @@ impl Sender {
             if literal(&subscriber.url).is_some_and(|address| !guard.allows(address)) {
                 return Answer::Fault(Fault::Forbidden);
             }
-            let answer =
-                if is_secure { self.secure.request(request).await } else { self.plain.request(request).await };
+            let answer = if is_secure { self.secure.request(request).await } else { self.plain.request(request).await };
             match answer {
                 Ok(response) => read(response).await,
                 Err(error) => Answer::Fault(fault(&error)),

@@ -122,8 +122,10 @@ async fn handle(gateway: &Gateway, account: &str, request_id: RequestId, request
                 _ => Outcome::Unavailable,
             };
             tracing::error!(
-                account.id = account, request.id = request_id.0,
-                error = &error as &dyn std::error::Error, "a webhook could not be kept"
+                account.id = account,
+                request.id = request_id.0,
+                error = &error as &dyn std::error::Error,
+                "a webhook could not be kept"
             );
             outcome
         }

@@ -1,7 +1,7 @@
 //! What operators ask the store.
 
-use crate::domain::event::End;
 use crate::domain::delivery::State;
+use crate::domain::event::End;
 use crate::domain::ids::{AccountId, ConversationId, EventId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;

@@ -33,12 +33,7 @@ pub trait Store: Send + Sync {
     async fn register_subscribers(&self, subscribers: &[(SubscriberId, Order)]) -> Result<(), StoreError>;
 
     /// Leases due lanes, at most as many per subscriber as its claim says, each with its next delivery.
-    async fn claim_lanes(
-        &self,
-        claims: Vec<Claim>,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<Claimed, StoreError>;
+    async fn claim_lanes(&self, claims: Vec<Claim>, now: Timestamp, lease: Duration) -> Result<Claimed, StoreError>;
 
     /// Records one attempt and moves the lane on. A lease that was lost changes nothing and says so.
     async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError>;

@@ -232,9 +232,7 @@ impl<'a> From<&'a Metadata> for MetadataRow<'a> {
             image_set: image_set.as_ref().map(|s| (s.id.as_deref(), s.index, s.total)),
             sender: sender.as_ref().map(AddressRow::from),
             standby: *standby,
-            provider: provider
-                .as_ref()
-                .map(|p| (p.status.as_deref(), p.reason.as_deref(), p.failure.as_deref())),
+            provider: provider.as_ref().map(|p| (p.status.as_deref(), p.reason.as_deref(), p.failure.as_deref())),
             unmapped,
             empty: *m == Metadata::default(),
         }

@@ -22,9 +22,10 @@ pub(super) fn blame(error: &Error) -> Blame {
     }
     match failure.code {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Blame::Engine,
-        ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch | ErrorCode::ParameterOutOfRange => {
-            Blame::Item
-        }
+        ErrorCode::ConstraintViolation
+        | ErrorCode::TooBig
+        | ErrorCode::TypeMismatch
+        | ErrorCode::ParameterOutOfRange => Blame::Item,
         _ => Blame::Batch,
     }
 }

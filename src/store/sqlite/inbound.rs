@@ -199,11 +199,7 @@ fn owe(
 }
 
 /// Row and content of a conversation.
-fn conversation(
-    connection: &Connection,
-    id: Uuid,
-    account: &Account,
-) -> rusqlite::Result<Option<(i64, Conversation)>> {
+fn conversation(connection: &Connection, id: Uuid, account: &Account) -> rusqlite::Result<Option<(i64, Conversation)>> {
     connection
         .prepare_cached(
             "SELECT id, dialog_id, own, peer, named_at, tm_create, tm_update, tm_delete

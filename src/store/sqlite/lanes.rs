@@ -46,12 +46,7 @@ pub(super) fn void_leases(connection: &Connection, now: Timestamp) -> rusqlite::
     Ok(lanes.len())
 }
 
-pub(super) fn claim(
-    tx: &Tx<'_>,
-    claims: &[Claim],
-    now: Timestamp,
-    lease: Duration,
-) -> rusqlite::Result<Claimed> {
+pub(super) fn claim(tx: &Tx<'_>, claims: &[Claim], now: Timestamp, lease: Duration) -> rusqlite::Result<Claimed> {
     let mut leased = Vec::new();
     let mut next_due = None;
     for wish in claims.iter().filter(|wish| wish.lanes > 0) {
@@ -170,15 +165,7 @@ pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance
              WHERE id = ?1 RETURNING attempts",
         )?
         .query_row(
-            params![
-                attempt.delivery,
-                state,
-                due,
-                attempt.started_at.micros(),
-                took,
-                attempt.status,
-                attempt.reason
-            ],
+            params![attempt.delivery, state, due, attempt.started_at.micros(), took, attempt.status, attempt.reason],
             |r| r.get(0),
         )?;
     if attempt.verdict != Verdict::Delivered {

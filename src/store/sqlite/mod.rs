@@ -91,7 +91,8 @@ fn spawned<T>(started: std::io::Result<T>) -> Result<T, StoreError> {
 
 /// A second process on the file would void the leases of the first.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let unusable = |detail: String, source: std::io::Error| StoreError::Unusable { detail, source: Some(Box::new(source)) };
+    let unusable =
+        |detail: String, source: std::io::Error| StoreError::Unusable { detail, source: Some(Box::new(source)) };
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
             .map_err(|e| unusable(format!("cannot make the folder {}", folder.display()), e))?;
@@ -107,10 +108,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .map_err(|e| unusable(format!("cannot open {}", name.display()), e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable {
-            detail: format!("another birdwire serves {}", path.display()),
-            source: None,
-        }),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::Unusable { detail: format!("another birdwire serves {}", path.display()), source: None })
+        }
         Err(TryLockError::Error(e)) => Err(unusable(format!("cannot lock {}", name.display()), e)),
     }
 }
@@ -159,12 +159,7 @@ impl Store for Sqlite {
             .await
     }
 
-    async fn claim_lanes(
-        &self,
-        claims: Vec<Claim>,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<Claimed, StoreError> {
+    async fn claim_lanes(&self, claims: Vec<Claim>, now: Timestamp, lease: Duration) -> Result<Claimed, StoreError> {
         self.writer()?.submit(true, move |tx| lanes::claim(tx, &claims, now, lease)).await
     }
 
@@ -215,9 +210,7 @@ impl Store for Sqlite {
         finished_before: Timestamp,
         limit: usize,
     ) -> Result<Retained, StoreError> {
-        self.writer()?
-            .submit(true, move |tx| retention::retain(tx, raw_before, finished_before, limit))
-            .await
+        self.writer()?.submit(true, move |tx| retention::retain(tx, raw_before, finished_before, limit)).await
     }
 
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {

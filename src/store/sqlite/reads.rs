@@ -24,22 +24,19 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::R
              WHERE e.id > ?1 AND (?2 IS NULL OR e.state = ?2) AND (?3 IS NULL OR a.uuid = ?3)
              ORDER BY e.id {direction} LIMIT ?4"
         ))?
-        .query_map(
-            params![query.after, state, query.account.map(|a| *a.0.as_bytes()), limit(query.limit)],
-            |r| {
-                Ok(EventRow {
-                    id: r.get(0)?,
-                    received_at: Timestamp::from_micros(r.get(1)?),
-                    account: AccountId(Uuid::from_bytes(r.get(2)?)),
-                    request_id: r.get(3)?,
-                    kind: r.get(4)?,
-                    end: end(r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?),
-                    event_time: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
-                    provider_key: r.get(10)?,
-                    message: r.get::<_, Option<[u8; 16]>>(11)?.map(|b| MessageId(Uuid::from_bytes(b))),
-                })
-            },
-        )?
+        .query_map(params![query.after, state, query.account.map(|a| *a.0.as_bytes()), limit(query.limit)], |r| {
+            Ok(EventRow {
+                id: r.get(0)?,
+                received_at: Timestamp::from_micros(r.get(1)?),
+                account: AccountId(Uuid::from_bytes(r.get(2)?)),
+                request_id: r.get(3)?,
+                kind: r.get(4)?,
+                end: end(r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?),
+                event_time: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+                provider_key: r.get(10)?,
+                message: r.get::<_, Option<[u8; 16]>>(11)?.map(|b| MessageId(Uuid::from_bytes(b))),
+            })
+        })?
         .collect::<rusqlite::Result<_>>()?;
     if query.newest {
         rows.reverse();
@@ -53,10 +50,8 @@ fn end(state: i64, conflict: bool, reason: Option<String>, detail: Option<String
         1 => End::Duplicate { conflict },
         2 => {
             let word = reason.unwrap_or_default();
-            let reason = QuarantineReason::ALL
-                .into_iter()
-                .find(|r| r.as_str() == word)
-                .unwrap_or(QuarantineReason::Unreadable);
+            let reason =
+                QuarantineReason::ALL.into_iter().find(|r| r.as_str() == word).unwrap_or(QuarantineReason::Unreadable);
             End::Quarantined(Quarantine::new(reason, detail.unwrap_or_default()))
         }
         _ => End::Ignored,
@@ -113,10 +108,14 @@ fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
 pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<DeliveryRow>> {
     let state = match query.state {
         None => "",
-        Some(State::Pending) => " AND d.state = 0 AND NOT (l.leased = 1 AND d.seq = (
-            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0))",
-        Some(State::Leased) => " AND d.state = 0 AND l.leased = 1 AND d.seq = (
-            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)",
+        Some(State::Pending) => {
+            " AND d.state = 0 AND NOT (l.leased = 1 AND d.seq = (
+            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0))"
+        }
+        Some(State::Leased) => {
+            " AND d.state = 0 AND l.leased = 1 AND d.seq = (
+            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)"
+        }
         Some(State::Delivered) => " AND d.state = 2",
         Some(State::Dead) => " AND d.state = 3",
     };
@@ -125,10 +124,7 @@ pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> rusq
         .prepare_cached(&format!(
             "{DELIVERY} WHERE d.id > ?1 AND (?2 IS NULL OR s.name = ?2){state} ORDER BY d.id {direction} LIMIT ?3"
         ))?
-        .query_map(
-            params![query.after, query.subscriber.as_ref().map(|s| &s.0), limit(query.limit)],
-            delivery_row,
-        )?
+        .query_map(params![query.after, query.subscriber.as_ref().map(|s| &s.0), limit(query.limit)], delivery_row)?
         .collect::<rusqlite::Result<_>>()?;
     if query.newest {
         rows.reverse();

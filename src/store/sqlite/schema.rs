@@ -90,9 +90,9 @@ fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError>
         .map_err(|e| unusable(&what, e))?;
     let newest = MIGRATIONS.last().map_or(0, |(version, _)| *version);
     let detail = match applied {
-        Some((version, _)) if version > newest => format!(
-            "{what}: its schema is version {version}, this birdwire knows up to {newest}; use a newer birdwire"
-        ),
+        Some((version, _)) if version > newest => {
+            format!("{what}: its schema is version {version}, this birdwire knows up to {newest}; use a newer birdwire")
+        }
         Some((version, sum)) if MIGRATIONS.iter().any(|(v, sql)| *v == version && checksum(sql) == sum) => {
             if version == newest {
                 return Ok(());

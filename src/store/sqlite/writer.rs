@@ -58,7 +58,9 @@ impl Memory {
             return Ok(row);
         }
         let row = connection
-            .prepare_cached("INSERT INTO accounts (uuid) VALUES (?1) ON CONFLICT DO UPDATE SET uuid = uuid RETURNING id")?
+            .prepare_cached(
+                "INSERT INTO accounts (uuid) VALUES (?1) ON CONFLICT DO UPDATE SET uuid = uuid RETURNING id",
+            )?
             .query_row([id.as_bytes()], |r| r.get(0))?;
         self.accounts.insert(id, row);
         Ok(row)
