@@ -97,6 +97,19 @@ pub enum MediaKind {
 }
 
 impl MediaKind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Image,
+        Self::Video,
+        Self::Audio,
+        Self::File,
+        Self::Location,
+        Self::Sticker,
+        Self::Template,
+        Self::Imagemap,
+        Self::Flex,
+    ];
+
     /// VoIPBIN's word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
