@@ -41,11 +41,13 @@ pub enum State {
     Delivered,
     /// Given up: a dead letter, replayable.
     Dead,
+    /// Its message was taken back before it was delivered.
+    Cancelled,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Leased, Self::Delivered, Self::Dead];
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Leased, Self::Delivered, Self::Dead, Self::Cancelled];
 
     /// Its word in listings and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -54,6 +56,7 @@ impl State {
             Self::Leased => "leased",
             Self::Delivered => "delivered",
             Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
         }
     }
 

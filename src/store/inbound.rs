@@ -1,7 +1,7 @@
 //! What is committed for one webhook.
 
 use crate::domain::account::Account;
-use crate::domain::event::{Content, End, EventType, InboundEvent, OutboundEvent, Record, Render};
+use crate::domain::event::{Content, End, Erase, EventType, InboundEvent, OutboundEvent, Render};
 use crate::domain::route::Routes;
 use crate::domain::time::Timestamp;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Inbound {
     pub events: Vec<Prepared>,
     /// How events downstream are written and who is owed them.
     pub outlet: Arc<Outlet>,
+    /// Removes what a message said from a kept webhook of this account.
+    pub erase: Arc<dyn Erase>,
     /// Whatever must live until the commit, such as a share of bounded memory.
     pub hold: Box<dyn Send>,
 }
@@ -31,24 +33,29 @@ pub struct Inbound {
 pub struct Prepared {
     /// The event.
     pub event: InboundEvent,
-    /// The `_created` event of a message.
-    pub created: Option<OutboundEvent>,
+    /// What a message owes if it is new, in order.
+    pub created: Vec<OutboundEvent>,
 }
 
 impl Prepared {
     /// Renders what `event` will owe if it is new.
     pub fn new(event: InboundEvent, account: &Account, render: &dyn Render) -> Self {
         let created = match &event.content {
-            Content::Message(new) => Some(OutboundEvent::new(
+            Content::Message(new) => OutboundEvent::of_message(
                 render,
                 account.id,
                 EventType::ConversationMessageCreated,
-                Record::Message(&new.message),
+                &new.message,
                 "",
-            )),
-            Content::Quarantined(_) => None,
+            ),
+            _ => Vec::new(),
         };
         Self { event, created }
+    }
+
+    /// What tells this event's changes of a record from others.
+    pub fn cause(&self) -> &str {
+        self.event.key.as_ref().map_or("", |key| key.provider_key.as_str())
     }
 }
 

@@ -133,6 +133,8 @@ pub struct Replayed {
     pub replayed: Vec<i64>,
     /// Deliveries that were still owed anyway.
     pub still_owed: Vec<i64>,
+    /// Deliveries whose message was taken back: there is nothing left to send.
+    pub erased: Vec<i64>,
     /// Ids that name nothing.
     pub unknown: Vec<i64>,
 }

@@ -1,44 +1,47 @@
-//! What one new message does to the records and owes downstream: the same on every engine.
+//! What one event does to the records and owes downstream: the same on every engine.
 
 use super::inbound::{Outlet, Prepared};
 use crate::domain::account::Account;
-use crate::domain::conversation::{Change, Conversation, observe};
-use crate::domain::event::{EventType, NewMessage, OutboundEvent, Record};
+use crate::domain::conversation::Change;
+use crate::domain::event::{Content, EventType, OutboundEvent, Record};
+use crate::domain::merge::Applied;
+use std::borrow::Cow;
 
-/// What has to be written for one new message.
-pub(super) struct Plan<'a> {
-    /// The conversation's row.
-    pub(super) conversation: Change,
-    /// What subscribers are owed, in order.
-    pub(super) outbound: Vec<std::borrow::Cow<'a, OutboundEvent>>,
+/// What is owed for a change of a conversation.
+pub(super) fn of_conversation(
+    change: &Change,
+    prepared: &Prepared,
+    account: &Account,
+    outlet: &Outlet,
+) -> Option<OutboundEvent> {
+    let (event_type, conversation) = match change {
+        Change::Created(conversation) => (EventType::ConversationCreated, conversation),
+        Change::Updated(conversation) => (EventType::ConversationUpdated, conversation),
+        Change::None => return None,
+    };
+    let record = Record::Conversation(conversation);
+    Some(OutboundEvent::new(&*outlet.render, account.id, event_type, record, prepared.cause()))
 }
 
-/// Plans for `new`, given the conversation as the store knows it.
-pub(super) fn message<'a>(
-    known: Option<&Conversation>,
-    new: &NewMessage,
+/// What is owed for a change of a message, in order.
+pub(super) fn of_message<'a>(
+    applied: &Applied<'_>,
     prepared: &'a Prepared,
     account: &Account,
     outlet: &Outlet,
-) -> Plan<'a> {
-    let change = observe(known, &new.sighting, account);
-    let mut outbound = Vec::with_capacity(2);
-    let cause = prepared.event.key.as_ref().map_or("", |key| key.provider_key.as_str());
-    let about = match &change {
-        Change::Created(conversation) => Some((EventType::ConversationCreated, conversation, "")),
-        Change::Updated(conversation) => Some((EventType::ConversationUpdated, conversation, cause)),
-        Change::None => None,
-    };
-    if let Some((event_type, conversation, cause)) = about {
-        let record = Record::Conversation(conversation);
-        outbound.push(std::borrow::Cow::Owned(OutboundEvent::new(
+) -> Cow<'a, [OutboundEvent]> {
+    match (&applied.record, applied.emits, &prepared.event.content) {
+        // A message as it came is rendered already.
+        (Some(Cow::Borrowed(_)), Some(EventType::ConversationMessageCreated), Content::Message(_)) => {
+            Cow::Borrowed(&prepared.created)
+        }
+        (Some(record), Some(event_type), _) => Cow::Owned(OutboundEvent::of_message(
             &*outlet.render,
             account.id,
             event_type,
             record,
-            cause,
-        )));
+            prepared.cause(),
+        )),
+        _ => Cow::Borrowed(&[]),
     }
-    outbound.extend(prepared.created.as_ref().map(std::borrow::Cow::Borrowed));
-    Plan { conversation: change, outbound }
 }

@@ -7,7 +7,7 @@ use crate::domain::account::Channel;
 use crate::domain::address::{Address, AddressKind};
 use crate::domain::ids::MediaId;
 use crate::domain::message::{
-    Decimal, Emoji, ImageSet, Location, Media, MediaKind, Mention, Message, Metadata, Postback, ProviderStatus, Sticker,
+    Decimal, Emoji, ImageSet, Location, Media, MediaKind, Mention, Message, Metadata, Postback, ProviderStatus, Status, Sticker,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -23,6 +23,25 @@ pub(super) fn parse_address(text: &str) -> Option<Address> {
     serde_json::from_str::<AddressRow<'_>>(text).ok()?.into_domain()
 }
 
+/// A status as a column.
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Received => "received",
+        Status::Sending => "sending",
+        Status::Sent => "sent",
+        Status::Delivered => "delivered",
+        Status::Failed => "failed",
+    }
+}
+
+/// A column as a status.
+pub(super) fn parse_status(text: &str) -> Status {
+    [Status::Sending, Status::Sent, Status::Delivered, Status::Failed]
+        .into_iter()
+        .find(|s| status(*s) == text)
+        .unwrap_or(Status::Received)
+}
+
 /// What a message has besides its columns.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Content {
@@ -31,6 +50,7 @@ pub(super) struct Content {
     pub(super) destination: Address,
     pub(super) medias: Vec<Media>,
     pub(super) metadata: Metadata,
+    pub(super) parts: Option<u32>,
 }
 
 /// What a message has besides its columns, as a column.
@@ -41,6 +61,7 @@ pub(super) fn content(message: &Message) -> String {
         destination: (&message.destination).into(),
         medias: message.medias.iter().map(MediaRow::from).collect(),
         metadata: Some(&message.metadata).filter(|m| **m != Metadata::default()).map(MetadataRow::from),
+        parts: message.parts,
     })
 }
 
@@ -56,6 +77,7 @@ pub(super) fn parse_content(text: &str) -> Option<Content> {
             Some(metadata) => metadata.into_domain()?,
             None => Metadata::default(),
         },
+        parts: row.parts,
     })
 }
 
@@ -104,6 +126,8 @@ struct ContentRow<'a> {
     medias: Vec<MediaRow<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataRow<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -79,6 +79,7 @@ fn full() -> Message {
             provider: Some(ProviderStatus { status: some("sent"), reason: None, failure: some("15005") }),
             unmapped: vec!["body.carousel".to_owned()],
         },
+        parts: Some(2),
         tm_create: Timestamp::EPOCH,
         tm_update: Timestamp::EPOCH,
         tm_delete: None,
@@ -97,6 +98,7 @@ fn contents_come_back() {
         assert_eq!(back.destination, message.destination);
         assert_eq!(back.medias, message.medias);
         assert_eq!(back.metadata, message.metadata);
+        assert_eq!(back.parts, message.parts);
     }
     assert_eq!(parse_content("{}"), None);
 }

@@ -1,10 +1,16 @@
 //! Keeping one webhook.
 
+use super::ids::{self, Kind};
+use super::messages::{self, Search};
+use super::outbox::{self, About};
 use super::writer::{RecentKey, Tx};
 use crate::domain::account::{Account, Channel};
-use crate::domain::conversation::{Change, Conversation};
-use crate::domain::event::{Content, DedupeKey, End, NewMessage, OutboundEvent, Quarantine, QuarantineReason};
+use crate::domain::conversation::{Change, Conversation, Sighting, observe};
+use crate::domain::event::{
+    Content, DedupeKey, End, EventType, Notice, OutboundEvent, Quarantine, QuarantineReason, Record,
+};
 use crate::domain::ids::MessageId;
+use crate::domain::merge;
 use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Prepared, Receipt};
 use crate::store::{plan, rows};
@@ -48,19 +54,36 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
         receipts.write_at(tx, row, &Row { key: Some(key), end: &end, ..Row::bare(&event.kind) })?;
         return Ok(end);
     }
+    let bare = Row { key: event.key.as_ref(), ..Row::bare(&event.kind) };
     match &event.content {
         Content::Quarantined(quarantine) => {
             let end = End::Quarantined(quarantine.clone());
-            receipts.write_at(tx, row, &Row { key: event.key.as_ref(), end: &end, ..Row::bare(&event.kind) })?;
-            Ok(end)
+            receipts.write_at(tx, row, &Row { end: &end, ..bare })?;
+            return Ok(end);
+        }
+        Content::Notice(notice) => {
+            receipts.write_at(tx, row, &bare)?;
+            store_notice(tx, inbound, prepared, notice, receipts.account, row)?;
         }
         Content::Message(new) => {
-            let message = Some(new.message.id);
-            receipts.write_at(tx, row, &Row { key: event.key.as_ref(), message, ..Row::bare(&event.kind) })?;
-            store_message(tx, inbound, prepared, new, receipts.account, row)?;
-            Ok(End::Stored)
+            let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::New };
+            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+        }
+        Content::Outgoing(new) => {
+            let at = event.key.as_ref().map_or(new.message.tm_create, |key| key.at);
+            let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::At(at) };
+            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+        }
+        Content::Edited(new) => {
+            let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::Known };
+            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+        }
+        Content::Unsent(unsent) => {
+            let told = Told { sighting: &unsent.sighting, message: unsent.message, search: Search::Known };
+            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
         }
     }
+    Ok(End::Stored)
 }
 
 /// `None` for a new event, which is remembered; otherwise whether the repeat's time differs.
@@ -89,18 +112,67 @@ pub(super) fn key_hash(provider_key: &str) -> [u8; 16] {
     half
 }
 
+/// What an event tells of a message, besides the message.
+struct Told<'a> {
+    sighting: &'a Sighting,
+    message: MessageId,
+    search: Search,
+}
+
 fn store_message(
     tx: &mut Tx<'_>,
+    receipts: &mut Receipts<'_>,
     inbound: &Inbound,
     prepared: &Prepared,
-    new: &NewMessage,
-    account: i64,
+    told: &Told<'_>,
     event: i64,
+    receipt: Row<'_>,
 ) -> rusqlite::Result<()> {
+    let account = receipts.account;
+    let (conversation, change) = see(tx, inbound, told.sighting, account)?;
+    let found = messages::find(tx.connection, &inbound.account, account, told.message, told.search)?;
+    let applied = merge::apply(found.as_ref().map(|found| &found.known), &prepared.event.content);
+    let row = match (&found, &applied.record) {
+        (Some(found), Some(record)) => {
+            messages::update(tx.connection, found.row, record, applied.edited)?;
+            Some(found.row)
+        }
+        (Some(found), None) => Some(found.row),
+        (None, Some(record)) => {
+            let early = told.search == Search::Known;
+            Some(messages::insert(tx.connection, record, applied.edited, early, account, conversation, event)?)
+        }
+        (None, None) => None,
+    };
+    receipts.write_at(tx, event, &Row { message: row, ..receipt })?;
+
+    let about = About { event, message: row, conversation };
+    if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
+        outbox::owe(tx, inbound, &outbound, About { message: None, ..about })?;
+    }
+    for outbound in plan::of_message(&applied, prepared, &inbound.account, &inbound.outlet).iter() {
+        outbox::owe(tx, inbound, outbound, about)?;
+    }
+    if applied.erase
+        && let Some(row) = row
+    {
+        outbox::erase(tx, inbound, row, told.message)?;
+    }
+    Ok(())
+}
+
+/// Writes what a sighting says of its conversation.
+fn see(
+    tx: &Tx<'_>,
+    inbound: &Inbound,
+    sighting: &Sighting,
+    account: i64,
+) -> rusqlite::Result<(i64, Change)> {
     let connection = tx.connection;
-    let known = conversation(connection, new.message.conversation_id.0, &inbound.account)?;
-    let plan = plan::message(known.as_ref().map(|(_, c)| c), new, prepared, &inbound.account, &inbound.outlet);
-    let conversation = match (&plan.conversation, known) {
+    let id = sighting.conversation_id(&inbound.account);
+    let known = conversation(connection, id.0, &inbound.account)?;
+    let change = observe(known.as_ref().map(|(_, c)| c), sighting, &inbound.account);
+    let row = match (&change, known) {
         (Change::Created(made), _) => insert_conversation(connection, made, account)?,
         (Change::Updated(changed), Some((row, _))) => {
             connection
@@ -117,85 +189,36 @@ fn store_message(
         // `observe` creates what is not known.
         (_, None) => return Err(rusqlite::Error::QueryReturnedNoRows),
     };
-    let message = &new.message;
-    connection
-        .prepare_cached(
-            "INSERT INTO messages (uuid, conversation, event, direction, status, text, content, tm_create, tm_update,
-                 tm_delete)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            message.id.0.as_bytes(),
-            conversation,
-            event,
-            message.direction.as_str(),
-            status_word(message.status),
-            message.text,
-            rows::content(message),
-            message.tm_create.micros(),
-            message.tm_update.micros(),
-            message.tm_delete.map(Timestamp::micros),
-        ])?;
-    for outbound in &plan.outbound {
-        owe(tx, inbound, outbound, conversation, event)?;
-    }
-    Ok(())
+    Ok((row, change))
 }
 
-fn status_word(status: crate::domain::message::Status) -> &'static str {
-    use crate::domain::message::Status;
-    match status {
-        Status::Received => "received",
-        Status::Sending => "sending",
-        Status::Sent => "sent",
-        Status::Failed => "failed",
-    }
-}
-
-/// Writes an event downstream and a delivery for everybody who is owed it.
-fn owe(
+/// Something that happened without a message takes its conversation's lane, or the account's when there is none.
+fn store_notice(
     tx: &mut Tx<'_>,
     inbound: &Inbound,
-    outbound: &OutboundEvent,
-    conversation: i64,
+    prepared: &Prepared,
+    notice: &Notice,
+    account: i64,
     event: i64,
 ) -> rusqlite::Result<()> {
-    let connection = tx.connection;
-    let now = inbound.received_at.micros();
-    connection
-        .prepare_cached(
-            "INSERT INTO outbox (uuid, type, event, conversation, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            outbound.id.0.as_bytes(),
-            outbound.event_type.as_str(),
-            event,
-            conversation,
-            now,
-            outbound.body
-        ])?;
-    let outbox = connection.last_insert_rowid();
-    for subscriber in inbound.outlet.routes.owed(outbound.event_type, inbound.account.id) {
-        let (subscriber, ordered) = tx.memory.subscriber(connection, &subscriber.0)?;
-        let (lane, sequence): (i64, i64) = connection
-            .prepare_cached(
-                "INSERT INTO lanes (subscriber, conversation, single, last_seq, due_at, leased, token)
-                 VALUES (?1, ?2, 0, 1, iif(?4, ?3, NULL), 0, 0)
-                 ON CONFLICT (subscriber, conversation) WHERE single = 0
-                 DO UPDATE SET last_seq = last_seq + 1, due_at = iif(?4, coalesce(due_at, ?3), due_at)
-                 RETURNING id, last_seq",
-            )?
-            .query_row(params![subscriber, conversation, now, ordered], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        let lane = if ordered { lane } else { super::lanes::single(connection, subscriber, conversation, now)? };
-        connection
-            .prepare_cached(
-                "INSERT INTO deliveries (event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
-                 VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, ?5)",
-            )?
-            .execute(params![outbox, subscriber, lane, sequence, now])?;
-        tx.work = true;
+    let (row, change) = match &notice.sighting {
+        Some(sighting) if notice.opens => see(tx, inbound, sighting, account)?,
+        Some(sighting) => {
+            let id = sighting.conversation_id(&inbound.account);
+            let known = conversation(tx.connection, id.0, &inbound.account)?;
+            (known.map_or(-account, |(row, _)| row), Change::None)
+        }
+        None => (-account, Change::None),
+    };
+    let about = About { event, message: None, conversation: row };
+    if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
+        outbox::owe(tx, inbound, &outbound, about)?;
     }
-    Ok(())
+    let record = Record::ChannelEvent(&notice.record);
+    let render = &*inbound.outlet.render;
+    let outbound =
+        OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, prepared.cause());
+    outbox::owe(tx, inbound, &outbound, about)
 }
 
 /// Row and content of a conversation.
@@ -272,7 +295,7 @@ struct Row<'a> {
     kind: &'a str,
     key: Option<&'a DedupeKey>,
     end: &'a End,
-    message: Option<MessageId>,
+    message: Option<i64>,
 }
 
 impl<'a> Row<'a> {
@@ -330,9 +353,12 @@ impl<'a> Receipts<'a> {
                 conflict,
                 reason.map(|q| q.reason.as_str()),
                 reason.map(|q| &q.detail),
-                row.message.map(|m| *m.0.as_bytes()),
-            ])
-            .map(drop)
+                row.message,
+            ])?;
+        match row.key {
+            Some(key) => ids::remember(tx.connection, id, Kind::Event, &key_hash(&key.provider_key), id),
+            None => Ok(()),
+        }
     }
 
     fn raw(&mut self, connection: &Connection) -> rusqlite::Result<i64> {

@@ -94,10 +94,14 @@ pub(super) fn claim(tx: &Tx<'_>, claims: &[Claim], now: Timestamp, lease: Durati
     Ok(Claimed { leased, next_due })
 }
 
+/// The conversation whose lane it is; of the lane of an account's events without a conversation, the account's id.
 fn conversation_id(connection: &Connection, row: i64) -> rusqlite::Result<ConversationId> {
-    connection
-        .prepare_cached("SELECT uuid FROM conversations WHERE id = ?1")?
-        .query_row([row], |r| Ok(ConversationId(Uuid::from_bytes(r.get(0)?))))
+    let sql = if row < 0 {
+        "SELECT uuid FROM accounts WHERE id = -?1"
+    } else {
+        "SELECT uuid FROM conversations WHERE id = ?1"
+    };
+    connection.prepare_cached(sql)?.query_row([row], |r| Ok(ConversationId(Uuid::from_bytes(r.get(0)?))))
 }
 
 /// The next delivery of a lane.
@@ -139,6 +143,13 @@ fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
         .map(drop)
 }
 
+/// Sets a lane's time anew after its deliveries changed, unless somebody works on it and will do so.
+pub(super) fn settle_unless_leased(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
+    let leased: Option<bool> =
+        connection.prepare_cached("SELECT leased FROM lanes WHERE id = ?1")?.query_row([lane], |r| r.get(0)).optional()?;
+    if leased == Some(false) { settle(connection, lane) } else { Ok(()) }
+}
+
 fn holds(connection: &Connection, lease: Lease) -> rusqlite::Result<bool> {
     let token: Option<i64> = connection
         .prepare_cached("SELECT token FROM lanes WHERE id = ?1 AND leased = 1")?
@@ -158,9 +169,10 @@ pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance
         Verdict::Dead => (3, None),
     };
     let took = i64::try_from(attempt.ended_at.since(attempt.started_at).as_millis()).unwrap_or(i64::MAX);
+    // A delivery that was cancelled while it was attempted stays cancelled, but was attempted.
     let number: i64 = connection
         .prepare_cached(
-            "UPDATE deliveries SET state = ?2, due_at = coalesce(?3, due_at), attempts = attempts + 1,
+            "UPDATE deliveries SET state = iif(state = 4, 4, ?2), due_at = coalesce(?3, due_at), attempts = attempts + 1,
                  first_at = coalesce(first_at, ?4), last_at = ?4, last_ms = ?5, last_status = ?6, last_reason = ?7
              WHERE id = ?1 RETURNING attempts",
         )?
@@ -216,18 +228,19 @@ pub(super) fn replay(tx: &mut Tx<'_>, of: &ReplayOf, now: Timestamp) -> rusqlite
     };
     let mut replayed = Replayed::default();
     for id in ids {
-        let found: Option<(i64, i64, i64)> = tx
+        let found: Option<(i64, i64, i64, bool)> = tx
             .connection
             .prepare_cached(
-                "SELECT d.state, d.subscriber, o.conversation FROM deliveries d JOIN outbox o ON o.id = d.event
+                "SELECT d.state, d.subscriber, o.conversation, length(o.body) = 0 FROM deliveries d JOIN outbox o ON o.id = d.event
                  WHERE d.id = ?1",
             )?
-            .query_row([id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .query_row([id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
             .optional()?;
         match found {
             None => replayed.unknown.push(id),
             Some((0, ..)) => replayed.still_owed.push(id),
-            Some((_, subscriber, conversation)) => {
+            Some((.., true)) => replayed.erased.push(id),
+            Some((_, subscriber, conversation, false)) => {
                 let lane = single(tx.connection, subscriber, conversation, now.micros())?;
                 tx.connection
                     .prepare_cached(

@@ -4,8 +4,11 @@
 
 mod checkpoint;
 mod error;
+mod ids;
 mod inbound;
 mod lanes;
+mod messages;
+mod outbox;
 mod reads;
 mod retention;
 mod schema;

@@ -19,8 +19,8 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::R
     let mut rows: Vec<EventRow> = connection
         .prepare_cached(&format!(
             "SELECT e.id, e.received_at, a.uuid, e.request_id, e.kind, e.state, e.conflict, e.reason, e.detail,
-                 e.event_time, e.provider_key, e.message
-             FROM events e JOIN accounts a ON a.id = e.account
+                 e.event_time, e.provider_key, m.uuid
+             FROM events e JOIN accounts a ON a.id = e.account LEFT JOIN messages m ON m.id = e.message
              WHERE e.id > ?1 AND (?2 IS NULL OR e.state = ?2) AND (?3 IS NULL OR a.uuid = ?3)
              ORDER BY e.id {direction} LIMIT ?4"
         ))?
@@ -63,12 +63,12 @@ fn limit(wanted: usize) -> i64 {
 }
 
 const DELIVERY: &str = "
-    SELECT d.id, s.name, d.state, o.uuid, o.type, c.uuid, d.seq, d.attempts, d.replay, o.created_at, d.due_at,
+    SELECT d.id, s.name, d.state, o.uuid, o.type, coalesce(c.uuid, zeroblob(16)), d.seq, d.attempts, d.replay, o.created_at, d.due_at,
         d.last_at, d.last_ms, d.last_status, d.last_reason,
         l.leased = 1 AND d.seq = (SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)
     FROM deliveries d
     JOIN outbox o ON o.id = d.event
-    JOIN conversations c ON c.id = o.conversation
+    LEFT JOIN conversations c ON c.id = o.conversation
     JOIN subscribers s ON s.id = d.subscriber
     LEFT JOIN lanes l ON l.id = d.lane AND d.state = 0";
 
@@ -81,6 +81,7 @@ fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
         state: match r.get(2)? {
             2 => State::Delivered,
             3 => State::Dead,
+            4 => State::Cancelled,
             _ if leased == Some(true) => State::Leased,
             _ => State::Pending,
         },
@@ -118,6 +119,7 @@ pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> rusq
         }
         Some(State::Delivered) => " AND d.state = 2",
         Some(State::Dead) => " AND d.state = 3",
+        Some(State::Cancelled) => " AND d.state = 4",
     };
     let direction = if query.newest { "DESC" } else { "ASC" };
     let mut rows: Vec<DeliveryRow> = connection

@@ -29,8 +29,19 @@ CREATE TABLE events (
     conflict     INTEGER NOT NULL,  -- a duplicate whose time differs from the first one's
     reason       TEXT,
     detail       TEXT,
-    message      BLOB               -- id of the message it became
+    message      INTEGER            -- the message it became or changed
 ) STRICT;
+CREATE INDEX events_of_message ON events (message) WHERE message IS NOT NULL;
+
+-- Look-ups by an id that falls anywhere, which are rare. Kept in buckets of 4096 events, so that writes touch the
+-- pages of the newest bucket only; a look-up probes them from the newest on.
+CREATE TABLE ids (
+    bucket INTEGER NOT NULL,
+    id     BLOB NOT NULL,           -- 16 bytes: a UUID, or the first half of a SHA-256
+    kind   INTEGER NOT NULL,        -- 0 message, 1 outbox (webhook-id), 2 event (provider key)
+    row    INTEGER NOT NULL,
+    PRIMARY KEY (bucket, id, kind, row)
+) STRICT, WITHOUT ROWID;
 
 -- What a repeat carries again. Ordered by event time, so that inserts append; key = first half of SHA-256.
 CREATE TABLE dedupe (
@@ -59,16 +70,25 @@ CREATE TABLE conversations (
 CREATE TABLE messages (
     id           INTEGER PRIMARY KEY,
     uuid         BLOB NOT NULL,
+    account      INTEGER NOT NULL,
     conversation INTEGER NOT NULL,
-    event        INTEGER NOT NULL,
+    event        INTEGER NOT NULL,  -- the first that is known of it
     direction    TEXT NOT NULL,
     status       TEXT NOT NULL,
     text         TEXT NOT NULL,
     content      TEXT NOT NULL,     -- JSON: source, destination, medias, metadata
     tm_create    INTEGER NOT NULL,
     tm_update    INTEGER NOT NULL,
-    tm_delete    INTEGER
+    tm_delete    INTEGER,
+    edited       INTEGER NOT NULL   -- whether what it says comes from an edit
 ) STRICT;
+
+-- Messages that were edited or taken back before they arrived: the only ones that a new message has to be compared
+-- with beyond the newest.
+CREATE TABLE early_messages (
+    uuid BLOB PRIMARY KEY,
+    row  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Events downstream, rendered once: every attempt sends these bytes.
 CREATE TABLE outbox (
@@ -76,10 +96,12 @@ CREATE TABLE outbox (
     uuid         BLOB NOT NULL,
     type         TEXT NOT NULL,
     event        INTEGER NOT NULL,
-    conversation INTEGER NOT NULL,
+    message      INTEGER,
+    conversation INTEGER NOT NULL,  -- negative: none, the account's row
     created_at   INTEGER NOT NULL,
-    body         BLOB NOT NULL
+    body         BLOB NOT NULL      -- empty: erased
 ) STRICT;
+CREATE INDEX outbox_of_message ON outbox (message) WHERE message IS NOT NULL;
 
 CREATE TABLE subscribers (
     id              INTEGER PRIMARY KEY,
@@ -111,7 +133,7 @@ CREATE TABLE deliveries (
     subscriber  INTEGER NOT NULL,
     lane        INTEGER NOT NULL,
     seq         INTEGER NOT NULL,
-    state       INTEGER NOT NULL,   -- 0 pending, 2 delivered, 3 dead; leased is a property of the lane
+    state       INTEGER NOT NULL,   -- 0 pending, 2 delivered, 3 dead, 4 cancelled; leased is a property of the lane
     replay      INTEGER NOT NULL,
     attempts    INTEGER NOT NULL,
     round_start INTEGER NOT NULL,   -- attempts made before the latest replay

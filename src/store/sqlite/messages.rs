@@ -1,0 +1,179 @@
+//! Rows of messages.
+
+use super::ids::{self, Kind};
+use crate::domain::account::Account;
+use crate::domain::ids::{ConversationId, MessageId};
+use crate::domain::merge::Known;
+use crate::domain::message::{Direction, Message};
+use crate::domain::time::Timestamp;
+use crate::store::rows;
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+/// Where a message may be known from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// It is most likely new: look among the newest, and among those that were changed before they arrived.
+    New,
+    /// Events about it carry this time, the first one included.
+    At(Timestamp),
+    /// It is most likely known, maybe for long.
+    Known,
+}
+
+/// A message as found.
+pub(super) struct Found {
+    pub(super) row: i64,
+    pub(super) known: Known,
+}
+
+/// Finds a message of the account.
+pub(super) fn find(
+    connection: &Connection,
+    account: &Account,
+    account_row: i64,
+    id: MessageId,
+    search: Search,
+) -> rusqlite::Result<Option<Found>> {
+    let bytes = id.0.as_bytes();
+    let row = match search {
+        Search::Known => ids::find(connection, Kind::Message, bytes)?,
+        Search::New => match ids::find_recent(connection, Kind::Message, bytes)? {
+            None => early(connection, bytes)?,
+            row => row,
+        },
+        Search::At(at) => match ids::find_recent(connection, Kind::Message, bytes)? {
+            None => at_time(connection, account_row, id, at)?,
+            row => row,
+        },
+    };
+    match row {
+        Some(row) => read(connection, account, account_row, row),
+        None => Ok(None),
+    }
+}
+
+fn early(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT row FROM early_messages WHERE uuid = ?1")?
+        .query_row([id], |r| r.get(0))
+        .optional()
+}
+
+fn at_time(connection: &Connection, account: i64, id: MessageId, at: Timestamp) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT m.id FROM dedupe d JOIN events e ON e.id = d.event JOIN messages m ON m.id = e.message
+             WHERE d.account = ?1 AND d.event_time = ?2 AND m.uuid = ?3 LIMIT 1",
+        )?
+        .query_row(params![account, at.micros(), id.0.as_bytes()], |r| r.get(0))
+        .optional()
+}
+
+/// Reads a message of the account; `None` when the row is another account's or cannot be understood.
+pub(super) fn read(
+    connection: &Connection,
+    account: &Account,
+    account_row: i64,
+    row: i64,
+) -> rusqlite::Result<Option<Found>> {
+    connection
+        .prepare_cached(
+            "SELECT m.uuid, c.uuid, c.dialog_id, m.direction, m.status, m.text, m.content, m.tm_create, m.tm_update,
+                 m.tm_delete, m.edited
+             FROM messages m JOIN conversations c ON c.id = m.conversation
+             WHERE m.id = ?1 AND m.account = ?2",
+        )?
+        .query_row(params![row, account_row], |r| {
+            let (direction, status, content): (String, String, String) = (r.get(3)?, r.get(4)?, r.get(6)?);
+            let Some(content) = rows::parse_content(&content) else { return Ok(None) };
+            let message = Message {
+                id: MessageId(Uuid::from_bytes(r.get(0)?)),
+                account_id: account.id,
+                customer_id: account.customer_id,
+                conversation_id: ConversationId(Uuid::from_bytes(r.get(1)?)),
+                direction: if direction == Direction::Outgoing.as_str() {
+                    Direction::Outgoing
+                } else {
+                    Direction::Incoming
+                },
+                status: rows::parse_status(&status),
+                reference_type: content.reference_type,
+                dialog_id: r.get(2)?,
+                source: content.source,
+                destination: content.destination,
+                text: r.get(5)?,
+                medias: content.medias,
+                metadata: content.metadata,
+                parts: content.parts,
+                tm_create: Timestamp::from_micros(r.get(7)?),
+                tm_update: Timestamp::from_micros(r.get(8)?),
+                tm_delete: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+            };
+            Ok(Some(Found { row, known: Known { message, edited: r.get(10)? } }))
+        })
+        .optional()
+        .map(Option::flatten)
+}
+
+/// Writes a new message that `event` told of. `early` when it was changed before it arrived.
+pub(super) fn insert(
+    connection: &Connection,
+    message: &Message,
+    edited: bool,
+    early: bool,
+    account: i64,
+    conversation: i64,
+    event: i64,
+) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "INSERT INTO messages (uuid, account, conversation, event, direction, status, text, content, tm_create,
+                 tm_update, tm_delete, edited)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            message.id.0.as_bytes(),
+            account,
+            conversation,
+            event,
+            message.direction.as_str(),
+            rows::status(message.status),
+            message.text,
+            rows::content(message),
+            message.tm_create.micros(),
+            message.tm_update.micros(),
+            message.tm_delete.map(Timestamp::micros),
+            edited,
+        ])?;
+    let row = connection.last_insert_rowid();
+    ids::remember(connection, event, Kind::Message, message.id.0.as_bytes(), row)?;
+    if early {
+        connection
+            .prepare_cached("INSERT INTO early_messages (uuid, row) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute(params![message.id.0.as_bytes(), row])?;
+    }
+    Ok(row)
+}
+
+/// Writes what a known message has become. Its direction and its conversation never change.
+pub(super) fn update(connection: &Connection, row: i64, message: &Message, edited: bool) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE messages SET status = ?2, text = ?3, content = ?4, tm_create = ?5, tm_update = ?6, tm_delete = ?7,
+                 edited = ?8
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            row,
+            rows::status(message.status),
+            message.text,
+            rows::content(message),
+            message.tm_create.micros(),
+            message.tm_update.micros(),
+            message.tm_delete.map(Timestamp::micros),
+            edited,
+        ])
+        .map(drop)
+}
+

@@ -1,0 +1,111 @@
+//! Owing events downstream, and taking back what must not be said any more.
+
+use super::ids::{self, Kind};
+use super::writer::Tx;
+use crate::domain::event::OutboundEvent;
+use crate::domain::ids::MessageId;
+use crate::store::inbound::Inbound;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// What an event downstream is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    /// The received event that caused it.
+    pub(super) event: i64,
+    /// The message, if it is about one.
+    pub(super) message: Option<i64>,
+    /// The conversation whose lane it takes; negative for the account's own lane.
+    pub(super) conversation: i64,
+}
+
+/// Writes an event downstream and a delivery for everybody who is owed it.
+pub(super) fn owe(
+    tx: &mut Tx<'_>,
+    inbound: &Inbound,
+    outbound: &OutboundEvent,
+    about: About,
+) -> rusqlite::Result<()> {
+    let connection = tx.connection;
+    let now = inbound.received_at.micros();
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox (uuid, type, event, message, conversation, created_at, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            outbound.id.0.as_bytes(),
+            outbound.event_type.as_str(),
+            about.event,
+            about.message,
+            about.conversation,
+            now,
+            outbound.body
+        ])?;
+    let outbox = connection.last_insert_rowid();
+    ids::remember(connection, about.event, Kind::Outbound, outbound.id.0.as_bytes(), outbox)?;
+    for subscriber in inbound.outlet.routes.owed(outbound.event_type, inbound.account.id) {
+        let (subscriber, ordered) = tx.memory.subscriber(connection, &subscriber.0)?;
+        let (lane, sequence): (i64, i64) = connection
+            .prepare_cached(
+                "INSERT INTO lanes (subscriber, conversation, single, last_seq, due_at, leased, token)
+                 VALUES (?1, ?2, 0, 1, iif(?4, ?3, NULL), 0, 0)
+                 ON CONFLICT (subscriber, conversation) WHERE single = 0
+                 DO UPDATE SET last_seq = last_seq + 1, due_at = iif(?4, coalesce(due_at, ?3), due_at)
+                 RETURNING id, last_seq",
+            )?
+            .query_row(params![subscriber, about.conversation, now, ordered], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        let lane =
+            if ordered { lane } else { super::lanes::single(connection, subscriber, about.conversation, now)? };
+        connection
+            .prepare_cached(
+                "INSERT INTO deliveries (event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
+                 VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, ?5)",
+            )?
+            .execute(params![outbox, subscriber, lane, sequence, now])?;
+        tx.work = true;
+    }
+    Ok(())
+}
+
+/// Erases what a message said, wherever it is kept, and cancels what is still owed of it. What tells of its end
+/// stays.
+pub(super) fn erase(tx: &Tx<'_>, inbound: &Inbound, message: i64, id: MessageId) -> rusqlite::Result<()> {
+    let connection = tx.connection;
+    let said: Vec<i64> = ids_of(
+        connection,
+        "SELECT id FROM outbox WHERE message = ?1 AND type <> 'conversation_message_deleted' AND length(body) > 0",
+        message,
+    )?;
+    for outbox in said {
+        connection.prepare_cached("UPDATE outbox SET body = x'' WHERE id = ?1")?.execute([outbox])?;
+        let lanes: Vec<i64> =
+            ids_of(connection, "UPDATE deliveries SET state = 4 WHERE event = ?1 AND state = 0 RETURNING lane", outbox)?;
+        for lane in lanes {
+            super::lanes::settle_unless_leased(connection, lane)?;
+        }
+    }
+    let told: Vec<i64> = ids_of(
+        connection,
+        "SELECT DISTINCT webhook FROM events WHERE message = ?1 AND webhook IS NOT NULL",
+        message,
+    )?;
+    for webhook in told {
+        let raw: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT body FROM webhooks WHERE id = ?1")?
+            .query_row([webhook], |r| r.get(0))
+            .optional()?;
+        // Retention may have been here before.
+        let Some(raw) = raw else { continue };
+        let erased = inbound.erase.erase(&raw, id);
+        if erased != raw {
+            connection
+                .prepare_cached("UPDATE webhooks SET body = ?2 WHERE id = ?1")?
+                .execute(params![webhook, erased])?;
+        }
+    }
+    Ok(())
+}
+
+fn ids_of(connection: &Connection, sql: &str, of: i64) -> rusqlite::Result<Vec<i64>> {
+    connection.prepare_cached(sql)?.query_map([of], |r| r.get(0))?.collect()
+}
