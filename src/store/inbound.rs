@@ -1,7 +1,9 @@
 //! What is committed for one webhook.
 
 use crate::domain::account::Account;
-use crate::domain::event::{Content, End, EventType, InboundEvent, OutboundEvent, Record, Render};
+use crate::domain::event::{
+    Content, End, EventType, InboundEvent, NewMessage, OutboundEvent, Quarantine, QuarantineReason, Render,
+};
 use crate::domain::route::Routes;
 use crate::domain::time::Timestamp;
 use std::sync::Arc;
@@ -31,24 +33,45 @@ pub struct Inbound {
 pub struct Prepared {
     /// The event.
     pub event: InboundEvent,
-    /// The `_created` event of a message.
-    pub created: Option<OutboundEvent>,
+    /// What a new message owes, in order.
+    pub created: Vec<OutboundEvent>,
+}
+
+/// What an engine does with an event.
+pub(super) enum Kept<'a> {
+    /// Its records are written.
+    Message(&'a NewMessage),
+    /// It is kept raw.
+    Aside(std::borrow::Cow<'a, Quarantine>),
 }
 
 impl Prepared {
     /// Renders what `event` will owe if it is new.
     pub fn new(event: InboundEvent, account: &Account, render: &dyn Render) -> Self {
         let created = match &event.content {
-            Content::Message(new) => Some(OutboundEvent::new(
-                render,
-                account.id,
-                EventType::ConversationMessageCreated,
-                Record::Message(&new.message),
-                "",
-            )),
-            Content::Quarantined(_) => None,
+            Content::Message(new) => {
+                let created = EventType::ConversationMessageCreated;
+                OutboundEvent::of_message(render, account.id, created, &new.message, "")
+            }
+            _ => Vec::new(),
         };
-        Self { event, created }
+        let mut prepared = Self { event, created };
+        if let Kept::Aside(_) = prepared.kept() {
+            prepared.event.key = None; // it is not done with: when it is replayed, it must not look like a repeat
+        }
+        prepared
+    }
+
+    /// The engines write new messages only; what else there is they keep raw, so that it can be replayed.
+    pub(super) fn kept(&self) -> Kept<'_> {
+        use std::borrow::Cow::{Borrowed, Owned};
+        match &self.event.content {
+            Content::Message(new) => Kept::Message(new),
+            Content::Quarantined(quarantine) => Kept::Aside(Borrowed(quarantine)),
+            Content::Edited(_) | Content::Unsent(_) | Content::Outgoing(_) | Content::Notice(_) => {
+                Kept::Aside(Owned(Quarantine::new(QuarantineReason::Unsupported, "event")))
+            }
+        }
     }
 }
 

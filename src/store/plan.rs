@@ -22,7 +22,7 @@ pub(super) fn message<'a>(
     outlet: &Outlet,
 ) -> Plan<'a> {
     let change = observe(known, &new.sighting, account);
-    let mut outbound = Vec::with_capacity(2);
+    let mut outbound = Vec::with_capacity(3);
     let cause = prepared.event.key.as_ref().map_or("", |key| key.provider_key.as_str());
     let about = match &change {
         Change::Created(conversation) => Some((EventType::ConversationCreated, conversation, "")),
@@ -39,6 +39,6 @@ pub(super) fn message<'a>(
             cause,
         )));
     }
-    outbound.extend(prepared.created.as_ref().map(std::borrow::Cow::Borrowed));
+    outbound.extend(prepared.created.iter().map(std::borrow::Cow::Borrowed));
     Plan { conversation: change, outbound }
 }

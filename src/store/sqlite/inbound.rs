@@ -3,10 +3,10 @@
 use super::writer::{RecentKey, Tx};
 use crate::domain::account::{Account, Channel};
 use crate::domain::conversation::{Change, Conversation};
-use crate::domain::event::{Content, DedupeKey, End, NewMessage, OutboundEvent, Quarantine, QuarantineReason};
+use crate::domain::event::{DedupeKey, End, NewMessage, OutboundEvent, Quarantine, QuarantineReason};
 use crate::domain::ids::MessageId;
 use crate::domain::time::Timestamp;
-use crate::store::inbound::{Inbound, Prepared, Receipt};
+use crate::store::inbound::{Inbound, Kept, Prepared, Receipt};
 use crate::store::{plan, rows};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -48,13 +48,13 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
         receipts.write_at(tx, row, &Row { key: Some(key), end: &end, ..Row::bare(&event.kind) })?;
         return Ok(end);
     }
-    match &event.content {
-        Content::Quarantined(quarantine) => {
-            let end = End::Quarantined(quarantine.clone());
+    match prepared.kept() {
+        Kept::Aside(quarantine) => {
+            let end = End::Quarantined(quarantine.into_owned());
             receipts.write_at(tx, row, &Row { key: event.key.as_ref(), end: &end, ..Row::bare(&event.kind) })?;
             Ok(end)
         }
-        Content::Message(new) => {
+        Kept::Message(new) => {
             let message = Some(new.message.id);
             receipts.write_at(tx, row, &Row { key: event.key.as_ref(), message, ..Row::bare(&event.kind) })?;
             store_message(tx, inbound, prepared, new, receipts.account, row)?;
@@ -148,6 +148,7 @@ fn status_word(status: crate::domain::message::Status) -> &'static str {
         Status::Received => "received",
         Status::Sending => "sending",
         Status::Sent => "sent",
+        Status::Delivered => "delivered",
         Status::Failed => "failed",
     }
 }
