@@ -17,15 +17,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Names that VoIPBIN documents or that later versions send: a pattern for them is no mistake.
-const LATER_EVENTS: [&str; 5] = [
-    "message_created",
-    "message_updated",
-    "conversation_message_updated",
-    "conversation_message_deleted",
-    "channel_event",
-];
-
 /// Any shorter wait for order would be none.
 const LEAST_ORDER_TIMEOUT: Duration = Duration::from_millis(10);
 
@@ -175,7 +166,7 @@ fn webhook_key(secret: &Secret) -> Result<(), &'static str> {
 }
 
 fn pattern(text: &str) -> Result<String, String> {
-    let mut names = EventType::ALL.map(EventType::as_str).into_iter().chain(LATER_EVENTS);
+    let mut names = EventType::ALL.map(EventType::as_str).into_iter();
     if text.contains('*') || names.clone().any(|name| matches(text, name)) {
         return Ok(text.to_owned());
     }

@@ -1,10 +1,13 @@
 //! Events on both sides: what an adapter finds in a webhook, and what subscribers are owed for it.
 
+use super::address::Address;
 use super::conversation::{Conversation, Sighting};
-use super::ids::{AccountId, EventId};
+use super::ids::{AccountId, ConversationId, EventId, MessageId};
 use super::message::Message;
+use super::sms::SmsMessage;
 use super::time::Timestamp;
 use std::fmt;
+use uuid::Uuid;
 
 /// One thing in a webhook, as its adapter understood it.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,15 @@ pub struct DedupeKey {
 pub enum Content {
     /// A message that somebody wrote.
     Message(Box<NewMessage>),
+    /// The same message with a new text: the whole record as the edit knows it, changed at the edit's time.
+    Edited(Box<NewMessage>),
+    /// A message was taken back.
+    Unsent(Box<Unsent>),
+    /// A status of an outgoing message: the whole record as this event knows it, which may lack its body. Creates
+    /// the message when it is not known: people also write in the provider's own inbox.
+    Outgoing(Box<NewMessage>),
+    /// Something that happened without a message.
+    Notice(Box<Notice>),
     /// Authentic, but not to be understood or not for this account: kept raw, replayable.
     Quarantined(Quarantine),
 }
@@ -44,6 +56,54 @@ pub struct NewMessage {
     pub sighting: Sighting,
     /// The message.
     pub message: Message,
+}
+
+/// The end of a message: whoever wrote it does not want it to be seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unsent {
+    /// The dialog.
+    pub sighting: Sighting,
+    /// Which message.
+    pub message: MessageId,
+    /// What this event knows of it: no text, no media, created, changed and deleted at the event's time.
+    pub stub: Message,
+}
+
+/// Something that happened without a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// The dialog, when the event names one.
+    pub sighting: Option<Sighting>,
+    /// Whether it opens the dialog: then the conversation is created if it is new. Other notices never create one.
+    pub opens: bool,
+    /// What is told downstream.
+    pub record: ChannelEvent,
+}
+
+/// The record of a [`Notice`]. VoIPBIN has none, so only subscribers that ask for it get it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelEvent {
+    /// Its id; see [`ChannelEvent::id_of`].
+    pub id: Uuid,
+    /// The dialog's conversation, whether or not it exists yet; nil when the event names no dialog.
+    pub conversation_id: ConversationId,
+    /// The account it came through.
+    pub account_id: AccountId,
+    /// The provider's event type.
+    pub kind: String,
+    /// Who caused it; an empty target when nobody is named.
+    pub source: Address,
+    /// The event's own JSON object, as its sender wrote it.
+    pub detail: String,
+    /// The provider's time of the event.
+    pub tm_create: Timestamp,
+}
+
+impl ChannelEvent {
+    /// UUIDv5(account, `"channel_event:<provider key>"`).
+    pub fn id_of(account: AccountId, provider_key: &str) -> Uuid {
+        Uuid::new_v5(&account.0, format!("channel_event:{provider_key}").as_bytes())
+    }
 }
 
 /// Why an authentic event is kept aside.
@@ -110,11 +170,15 @@ pub enum Oddity {
     Time,
     /// Content without a home in the record.
     Unmapped,
+    /// The provider says that it sent the event before. Only its key tells whether we have seen it.
+    Redelivered,
+    /// The webhook names another receiver than the account's.
+    Destination,
 }
 
 impl Oddity {
     /// Every oddity, for declaring metrics.
-    pub const ALL: [Self; 3] = [Self::Span, Self::Time, Self::Unmapped];
+    pub const ALL: [Self; 5] = [Self::Span, Self::Time, Self::Unmapped, Self::Redelivered, Self::Destination];
 
     /// Its word in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -122,6 +186,8 @@ impl Oddity {
             Self::Span => "span",
             Self::Time => "time",
             Self::Unmapped => "unmapped",
+            Self::Redelivered => "redelivered",
+            Self::Destination => "destination",
         }
     }
 }
@@ -157,27 +223,65 @@ impl End {
     }
 }
 
-/// What subscribers can be owed.
+/// What subscribers can be owed, in the order in which one provider event causes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
     /// The first event of a dialog.
     ConversationCreated,
     /// A display name or owner changed.
     ConversationUpdated,
+    /// An SMS, told as VoIPBIN's SMS record before its conversation message.
+    MessageCreated,
+    /// A status of an outgoing SMS.
+    MessageUpdated,
     /// A message.
     ConversationMessageCreated,
+    /// A new text or status of a message.
+    ConversationMessageUpdated,
+    /// A message was taken back.
+    ConversationMessageDeleted,
+    /// Something that happened without a message. Not one of VoIPBIN's.
+    ChannelEvent,
 }
 
 impl EventType {
     /// Every type, in the order in which one provider event causes them.
-    pub const ALL: [Self; 3] = [Self::ConversationCreated, Self::ConversationUpdated, Self::ConversationMessageCreated];
+    pub const ALL: [Self; 8] = [
+        Self::ConversationCreated,
+        Self::ConversationUpdated,
+        Self::MessageCreated,
+        Self::MessageUpdated,
+        Self::ConversationMessageCreated,
+        Self::ConversationMessageUpdated,
+        Self::ConversationMessageDeleted,
+        Self::ChannelEvent,
+    ];
 
-    /// VoIPBIN's name.
+    /// Its name; VoIPBIN's where VoIPBIN has one.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ConversationCreated => "conversation_created",
             Self::ConversationUpdated => "conversation_updated",
+            Self::MessageCreated => "message_created",
+            Self::MessageUpdated => "message_updated",
             Self::ConversationMessageCreated => "conversation_message_created",
+            Self::ConversationMessageUpdated => "conversation_message_updated",
+            Self::ConversationMessageDeleted => "conversation_message_deleted",
+            Self::ChannelEvent => "channel_event",
+        }
+    }
+
+    /// Whether it says that its record is new, so that the record has not been changed yet.
+    pub const fn is_creation(self) -> bool {
+        matches!(self, Self::ConversationCreated | Self::MessageCreated | Self::ConversationMessageCreated)
+    }
+
+    /// What an SMS account's subscribers are told of the SMS itself when this is told of its conversation message.
+    const fn of_sms(self) -> Option<Self> {
+        match self {
+            Self::ConversationMessageCreated => Some(Self::MessageCreated),
+            Self::ConversationMessageUpdated => Some(Self::MessageUpdated),
+            _ => None,
         }
     }
 
@@ -194,6 +298,10 @@ pub enum Record<'a> {
     Conversation(&'a Conversation),
     /// For `conversation_message_*`.
     Message(&'a Message),
+    /// For `message_*`.
+    Sms(&'a SmsMessage),
+    /// For `channel_event`.
+    ChannelEvent(&'a ChannelEvent),
 }
 
 /// Writes an event downstream as the bytes that subscribers get.
@@ -218,7 +326,7 @@ pub struct OutboundEvent {
 
 impl OutboundEvent {
     /// Writes out `record` as an event of `event_type`. `cause` is the provider's key of what changed the record,
-    /// and empty for a `_created` event.
+    /// not used for a `_created` event: a record is created once, whatever created it.
     pub fn new(
         render: &dyn Render,
         account: AccountId,
@@ -229,11 +337,29 @@ impl OutboundEvent {
         let id = match record {
             Record::Conversation(conversation) => conversation.id.0,
             Record::Message(message) => message.id.0,
+            Record::Sms(sms) => sms.id.0,
+            Record::ChannelEvent(event) => event.id,
         };
+        let cause = if event_type.is_creation() { "" } else { cause };
         Self {
             id: EventId::derive(account, event_type.as_str(), id, cause),
             event_type,
             body: render.body(event_type, record),
         }
+    }
+
+    /// Writes out everything that a `conversation_message_*` event of `message` stands for, in order: of an SMS
+    /// account, VoIPBIN's record of the SMS comes first.
+    pub fn of_message(
+        render: &dyn Render,
+        account: AccountId,
+        event_type: EventType,
+        message: &Message,
+        cause: &str,
+    ) -> Vec<Self> {
+        let sms = event_type.of_sms().zip(SmsMessage::of(message));
+        let sms = sms.map(|(event_type, sms)| Self::new(render, account, event_type, Record::Sms(&sms), cause));
+        let message = Self::new(render, account, event_type, Record::Message(message), cause);
+        sms.into_iter().chain([message]).collect()
     }
 }

@@ -32,8 +32,23 @@ pub enum Status {
     Sending,
     /// An outgoing message that the platform took.
     Sent,
+    /// An outgoing message that the platform brought to the person. Only an SMS record has a word of its own for
+    /// it; a conversation message was sent.
+    Delivered,
     /// An outgoing message that will not arrive.
     Failed,
+}
+
+impl Status {
+    /// How final it is: statuses arrive in any order, and only a higher rank replaces a lower one.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Received => 0,
+            Self::Sending => 1,
+            Self::Sent => 2,
+            Self::Delivered | Self::Failed => 3,
+        }
+    }
 }
 
 /// One message of a conversation.
@@ -59,18 +74,28 @@ pub struct Message {
     pub source: Address,
     /// Who it was written to.
     pub destination: Address,
-    /// Never empty together with `medias`.
+    /// Empty together with `medias` only when the message was taken back, or is an outgoing one of which the
+    /// provider has told no more than its status.
     pub text: String,
     /// Pictures, places, stickers...
     pub medias: Vec<Media>,
     /// What VoIPBIN's record has no key for.
     pub metadata: Metadata,
+    /// How many SMS the provider charges for it, when it says so.
+    pub parts: Option<u32>,
     /// The provider's time of the event.
     pub tm_create: Timestamp,
     /// The provider's time of the last change.
     pub tm_update: Timestamp,
     /// When it was deleted, if it was.
     pub tm_delete: Option<Timestamp>,
+}
+
+impl Message {
+    /// Whether it has nothing to show.
+    pub fn is_bare(&self) -> bool {
+        self.text.is_empty() && self.medias.is_empty()
+    }
 }
 
 /// VoIPBIN's nine kinds of media.
@@ -325,7 +350,7 @@ pub struct ImageSet {
 }
 
 /// What the provider says about an outgoing message, in its own words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProviderStatus {
     /// Its status word.
     pub status: Option<String>,

@@ -18,7 +18,8 @@ impl std::fmt::Display for SubscriberId {
 pub struct Interest {
     /// Who.
     pub subscriber: SubscriberId,
-    /// Event name patterns with `*` for any run of characters; empty means every VoIPBIN event.
+    /// Event name patterns with `*` for any run of characters; empty means every VoIPBIN event, so
+    /// all but `channel_event`.
     pub events: Vec<String>,
     /// Accounts; empty means all.
     pub accounts: Vec<AccountId>,
@@ -28,7 +29,10 @@ impl Interest {
     /// Whether an event of this type and account is wanted.
     pub fn wants(&self, event_type: EventType, account: AccountId) -> bool {
         (self.accounts.is_empty() || self.accounts.contains(&account))
-            && (self.events.is_empty() || self.events.iter().any(|pattern| matches(pattern, event_type.as_str())))
+            && match self.events.as_slice() {
+                [] => event_type != EventType::ChannelEvent,
+                patterns => patterns.iter().any(|pattern| matches(pattern, event_type.as_str())),
+            }
     }
 }
 
@@ -105,5 +109,19 @@ mod tests {
         assert!(interest(&["*_created"], &[one]).wants(EventType::ConversationCreated, one));
         assert!(!interest(&["*_created"], &[one]).wants(EventType::ConversationCreated, two));
         assert!(!interest(&["*_updated"], &[one]).wants(EventType::ConversationCreated, one));
+    }
+
+    #[test]
+    fn what_is_not_voipbin_s_must_be_asked_for() {
+        let account = AccountId(Uuid::from_u128(1));
+        let wanted = |events: &[&str]| -> Vec<EventType> {
+            let events = events.iter().map(|&e| e.to_owned()).collect();
+            let interest = Interest { subscriber: SubscriberId("crm".into()), events, accounts: Vec::new() };
+            EventType::ALL.into_iter().filter(|t| interest.wants(*t, account)).collect()
+        };
+        assert_eq!(wanted(&["*"]), EventType::ALL);
+        assert_eq!(wanted(&[]), EventType::ALL[..7]);
+        assert_eq!(wanted(&["channel_event"]), [EventType::ChannelEvent]);
+        assert_eq!(wanted(&["message_*"]), [EventType::MessageCreated, EventType::MessageUpdated]);
     }
 }

@@ -1,10 +1,12 @@
 //! The records as VoIPBIN's code writes them today: Go structs, empty keys left out, RFC 3339 times.
 
-use super::parts::{Id, MediaExtras, Metadata, ShortAddress};
+use super::parts::{Id, MediaExtras, Metadata, ShortAddress, Verbatim};
 use super::time::Current;
 use crate::domain::account::Channel;
 use crate::domain::conversation::Conversation as DomainConversation;
+use crate::domain::event::ChannelEvent as DomainChannelEvent;
 use crate::domain::message::{Direction, Media as DomainMedia, Message as DomainMessage, Status};
+use crate::domain::sms::SmsMessage;
 use crate::domain::time::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -58,7 +60,7 @@ impl<'a> Message<'a> {
 
 fn status(message: &DomainMessage) -> &'static str {
     match (message.direction, message.status) {
-        (Direction::Incoming, _) | (_, Status::Received | Status::Sent) => "done",
+        (Direction::Incoming, _) | (_, Status::Received | Status::Sent | Status::Delivered) => "done",
         (_, Status::Sending) => "progressing",
         (_, Status::Failed) => "failed",
     }
@@ -138,6 +140,80 @@ impl<'a> From<&'a DomainConversation> for Conversation<'a> {
             tm_create: Current(Some(conversation.tm_create)),
             tm_update: Current(conversation.tm_update),
             tm_delete: Current(conversation.tm_delete),
+        }
+    }
+}
+
+/// An SMS.
+#[derive(Serialize)]
+pub(super) struct Sms<'a> {
+    id: Id,
+    customer_id: Id,
+    r#type: &'static str,
+    source: ShortAddress<'a>,
+    targets: [Target<'a>; 1],
+    text: &'a str,
+    direction: &'static str,
+    tm_create: Current,
+    tm_update: Current,
+    tm_delete: Current,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    destination: ShortAddress<'a>,
+    status: &'static str,
+    parts: u32,
+    tm_update: Current,
+}
+
+impl<'a> Sms<'a> {
+    /// `created`: as for a conversation message.
+    pub(super) fn new(sms: &'a SmsMessage, created: bool) -> Self {
+        let updated = (!created).then_some(sms.tm_update);
+        let target = Target {
+            destination: ShortAddress::from(&sms.target.destination),
+            status: sms.status_word(),
+            parts: sms.target.parts,
+            tm_update: Current(updated),
+        };
+        Self {
+            id: Id(sms.id.0),
+            customer_id: Id(sms.customer_id.0),
+            r#type: "sms",
+            source: ShortAddress::from(&sms.source),
+            targets: [target],
+            text: &sms.text,
+            direction: sms.direction_word(),
+            tm_create: Current(Some(sms.tm_create)),
+            tm_update: Current(updated),
+            tm_delete: Current(sms.tm_delete),
+        }
+    }
+}
+
+/// Something that happened without a message.
+#[derive(Serialize)]
+pub(super) struct ChannelEvent<'a> {
+    id: Id,
+    conversation_id: Id,
+    account_id: Id,
+    kind: &'a str,
+    source: ShortAddress<'a>,
+    detail: Verbatim<'a>,
+    tm_create: Current,
+}
+
+impl<'a> From<&'a DomainChannelEvent> for ChannelEvent<'a> {
+    fn from(event: &'a DomainChannelEvent) -> Self {
+        Self {
+            id: Id(event.id),
+            conversation_id: Id(event.conversation_id.0),
+            account_id: Id(event.account_id.0),
+            kind: &event.kind,
+            source: ShortAddress::from(&event.source),
+            detail: Verbatim(&event.detail),
+            tm_create: Current(Some(event.tm_create)),
         }
     }
 }

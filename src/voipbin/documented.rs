@@ -1,9 +1,11 @@
 //! The records as VoIPBIN's published documents show them: every key always there, times without a zone.
 
-use super::parts::{FullAddress, Id, MediaExtras, Metadata};
+use super::parts::{FullAddress, Id, MediaExtras, Metadata, Verbatim};
 use super::time::Documented;
 use crate::domain::conversation::Conversation as DomainConversation;
+use crate::domain::event::ChannelEvent as DomainChannelEvent;
 use crate::domain::message::{Direction, Media as DomainMedia, Message as DomainMessage, Status};
+use crate::domain::sms::SmsMessage;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -50,7 +52,7 @@ fn status(message: &DomainMessage) -> &'static str {
     match (message.direction, message.status) {
         (Direction::Incoming, _) | (_, Status::Received) => "received",
         (_, Status::Sending) => "sending",
-        (_, Status::Sent) => "sent",
+        (_, Status::Sent | Status::Delivered) => "sent",
         (_, Status::Failed) => "failed",
     }
 }
@@ -129,6 +131,76 @@ impl<'a> From<&'a DomainConversation> for Conversation<'a> {
             tm_create: Documented(Some(conversation.tm_create)),
             tm_update: Documented(Some(conversation.tm_update.unwrap_or(conversation.tm_create))),
             tm_delete: Documented(conversation.tm_delete),
+        }
+    }
+}
+
+/// An SMS.
+#[derive(Serialize)]
+pub(super) struct Sms<'a> {
+    id: Id,
+    r#type: &'static str,
+    source: FullAddress<'a>,
+    targets: [Target<'a>; 1],
+    text: &'a str,
+    direction: &'static str,
+    tm_create: Documented,
+    tm_update: Documented,
+    tm_delete: Documented,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    destination: FullAddress<'a>,
+    status: &'static str,
+    parts: u32,
+    tm_update: Documented,
+}
+
+impl<'a> From<&'a SmsMessage> for Sms<'a> {
+    fn from(sms: &'a SmsMessage) -> Self {
+        let target = Target {
+            destination: FullAddress::from(&sms.target.destination),
+            status: sms.status_word(),
+            parts: sms.target.parts,
+            tm_update: Documented(Some(sms.tm_update)),
+        };
+        Self {
+            id: Id(sms.id.0),
+            r#type: "sms",
+            source: FullAddress::from(&sms.source),
+            targets: [target],
+            text: &sms.text,
+            direction: sms.direction_word(),
+            tm_create: Documented(Some(sms.tm_create)),
+            tm_update: Documented(Some(sms.tm_update)),
+            tm_delete: Documented(sms.tm_delete),
+        }
+    }
+}
+
+/// Something that happened without a message.
+#[derive(Serialize)]
+pub(super) struct ChannelEvent<'a> {
+    id: Id,
+    conversation_id: Id,
+    account_id: Id,
+    kind: &'a str,
+    source: FullAddress<'a>,
+    detail: Verbatim<'a>,
+    tm_create: Documented,
+}
+
+impl<'a> From<&'a DomainChannelEvent> for ChannelEvent<'a> {
+    fn from(event: &'a DomainChannelEvent) -> Self {
+        Self {
+            id: Id(event.id),
+            conversation_id: Id(event.conversation_id.0),
+            account_id: Id(event.account_id.0),
+            kind: &event.kind,
+            source: FullAddress::from(&event.source),
+            detail: Verbatim(&event.detail),
+            tm_create: Documented(Some(event.tm_create)),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 mod current;
 mod documented;
-mod go_json;
+mod json;
 mod parts;
 pub mod sign;
 mod time;
@@ -13,7 +13,7 @@ use crate::domain::event::{EventType, Record, Render};
 use crate::domain::format::RecordFormat;
 use serde::Serialize;
 use serde_json::Serializer;
-use serde_json::ser::CompactFormatter;
+use serde_json::ser::Formatter;
 
 /// Writes events as the bodies that subscribers get.
 #[derive(Clone, Copy, Debug)]
@@ -31,20 +31,22 @@ impl Renderer {
 impl Render for Renderer {
     fn body(&self, event_type: EventType, record: Record<'_>) -> Vec<u8> {
         let name = event_type.as_str();
-        match (self.format, record) {
-            (RecordFormat::Documented, Record::Message(message)) => {
-                write(self.format, name, &documented::Message::from(message))
-            }
-            (RecordFormat::Documented, Record::Conversation(conversation)) => {
-                write(self.format, name, &documented::Conversation::from(conversation))
-            }
-            (RecordFormat::Current, Record::Message(message)) => {
-                let created = event_type == EventType::ConversationMessageCreated;
-                write(self.format, name, &current::Message::new(message, created))
-            }
-            (RecordFormat::Current, Record::Conversation(conversation)) => {
-                write(self.format, name, &current::Conversation::from(conversation))
-            }
+        let created = event_type.is_creation();
+        match self.format {
+            RecordFormat::Documented => match record {
+                Record::Conversation(conversation) => {
+                    documented_json(name, &documented::Conversation::from(conversation))
+                }
+                Record::Message(message) => documented_json(name, &documented::Message::from(message)),
+                Record::Sms(sms) => documented_json(name, &documented::Sms::from(sms)),
+                Record::ChannelEvent(event) => documented_json(name, &documented::ChannelEvent::from(event)),
+            },
+            RecordFormat::Current => match record {
+                Record::Conversation(conversation) => current_json(name, &current::Conversation::from(conversation)),
+                Record::Message(message) => current_json(name, &current::Message::new(message, created)),
+                Record::Sms(sms) => current_json(name, &current::Sms::new(sms, created)),
+                Record::ChannelEvent(event) => current_json(name, &current::ChannelEvent::from(event)),
+            },
         }
     }
 }
@@ -58,13 +60,17 @@ struct Envelope<'a, D> {
 /// Room for a text message with names in it.
 const USUAL_SIZE: usize = 768;
 
-fn write<D: Serialize>(format: RecordFormat, name: &str, data: &D) -> Vec<u8> {
-    let envelope = Envelope { r#type: name, data };
+fn documented_json<D: Serialize>(name: &str, data: &D) -> Vec<u8> {
+    write(json::Plain, name, data)
+}
+
+fn current_json<D: Serialize>(name: &str, data: &D) -> Vec<u8> {
+    write(json::Go, name, data)
+}
+
+fn write<F: Formatter, D: Serialize>(formatter: F, name: &str, data: &D) -> Vec<u8> {
     let mut out = Vec::with_capacity(USUAL_SIZE);
-    let written = match format {
-        RecordFormat::Documented => envelope.serialize(&mut Serializer::with_formatter(&mut out, CompactFormatter)),
-        RecordFormat::Current => envelope.serialize(&mut Serializer::with_formatter(&mut out, go_json::GoEscapes)),
-    };
+    let written = Envelope { r#type: name, data }.serialize(&mut Serializer::with_formatter(&mut out, formatter));
     // Memory cannot refuse a write and every key is a string, so there is no way to fail; should somebody find
     // one, half a document must not go out as if it were whole.
     if written.is_err() {

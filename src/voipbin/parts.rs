@@ -3,7 +3,7 @@
 //! Additions come after VoIPBIN's own keys, and an absent or empty one is left out.
 
 use crate::domain::address::Address;
-use crate::domain::message::{self, Decimal};
+use crate::domain::message;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -119,21 +119,20 @@ struct Location<'a> {
 impl<'a> From<&'a message::Location> for Location<'a> {
     fn from(location: &'a message::Location) -> Self {
         Self {
-            latitude: location.latitude.as_ref().map(Verbatim),
-            longitude: location.longitude.as_ref().map(Verbatim),
+            latitude: location.latitude.as_ref().map(|degrees| Verbatim(degrees.as_str())),
+            longitude: location.longitude.as_ref().map(|degrees| Verbatim(degrees.as_str())),
             title: Text::from(&location.title),
             address: Text::from(&location.address),
         }
     }
 }
 
-/// A number written with the digits it was received with.
-struct Verbatim<'a>(&'a Decimal);
+/// JSON as it was received: a number with its digits, an event with its own keys. What is none becomes null.
+pub(super) struct Verbatim<'a>(pub(super) &'a str);
 
 impl Serialize for Verbatim<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let number: &RawValue = serde_json::from_str(self.0.as_str()).map_err(serde::ser::Error::custom)?;
-        number.serialize(serializer)
+        serde_json::from_str(self.0).unwrap_or(RawValue::NULL).serialize(serializer)
     }
 }
 

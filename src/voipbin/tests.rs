@@ -5,7 +5,7 @@ use super::sign::{Signer, verify_voipbin};
 use crate::domain::account::Channel;
 use crate::domain::address::{Address, AddressKind};
 use crate::domain::conversation::Conversation;
-use crate::domain::event::{EventType, Record, Render as _};
+use crate::domain::event::{ChannelEvent, EventType, OutboundEvent, Record, Render as _};
 use crate::domain::format::RecordFormat;
 use crate::domain::ids::{AccountId, ConversationId, CustomerId, MessageId};
 use crate::domain::message::{
@@ -13,6 +13,7 @@ use crate::domain::message::{
     ProviderStatus, Status, Sticker,
 };
 use crate::domain::secret::Secret;
+use crate::domain::sms::SmsMessage;
 use crate::domain::time::Timestamp;
 use uuid::Uuid;
 
@@ -47,6 +48,7 @@ fn message() -> Message {
         text: "안녕 <b> & \u{2028} \"q\"/".into(),
         medias: Vec::new(),
         metadata: Metadata::default(),
+        parts: None,
         tm_create: at("2026-07-26T07:49:07.588Z"),
         tm_update: at("2026-07-26T07:49:07.923Z"),
         tm_delete: None,
@@ -133,6 +135,7 @@ fn status_words_of_both_formats() {
         (Direction::Incoming, Status::Received, "received", "done"),
         (Direction::Outgoing, Status::Sending, "sending", "progressing"),
         (Direction::Outgoing, Status::Sent, "sent", "done"),
+        (Direction::Outgoing, Status::Delivered, "sent", "done"),
         (Direction::Outgoing, Status::Failed, "failed", "failed"),
     ] {
         let message = Message { direction, status, ..message() };
@@ -221,4 +224,115 @@ fn every_addition_comes_in_its_order_after_voipbin_s_keys() {
     );
     let body = created(RecordFormat::Current, &message);
     assert!(body.ends_with(&want), "{body}\n{want}");
+}
+
+/// The example of VoIPBIN's documents; the ninth digit of their targets' times is not kept.
+fn sms() -> Message {
+    Message {
+        direction: Direction::Outgoing,
+        status: Status::Sent,
+        reference_type: "message",
+        dialog_id: "+15559876543".into(),
+        source: Address::new(AddressKind::Tel, "+15551234567", ""),
+        destination: Address::new(AddressKind::Tel, "+15559876543", ""),
+        text: "Hello, this is test message.".into(),
+        tm_create: at("2022-03-13T15:11:05.235717Z"),
+        tm_update: at("2022-03-13T15:11:06.497278Z"),
+        ..message()
+    }
+}
+
+#[test]
+fn a_documented_sms_is_the_documents_example() {
+    let sms = SmsMessage::of(&sms()).unwrap();
+    let want = r#"{"type":"message_updated","data":{"id":"cc46341b-f00a-452f-b527-19c85d030eaf","type":"sms","source":{"type":"tel","target":"+15551234567","target_name":"","name":"","detail":""},"targets":[{"destination":{"type":"tel","target":"+15559876543","target_name":"","name":"","detail":""},"status":"sent","parts":1,"tm_update":"2022-03-13 15:11:06.497278"}],"text":"Hello, this is test message.","direction":"outbound","tm_create":"2022-03-13 15:11:05.235717","tm_update":"2022-03-13 15:11:06.497278","tm_delete":"9999-01-01 00:00:00.000000"}}"#;
+    assert_eq!(render(RecordFormat::Documented, EventType::MessageUpdated, Record::Sms(&sms)), want);
+}
+
+#[test]
+fn a_current_sms_belongs_to_its_customer() {
+    let sms = SmsMessage::of(&sms()).unwrap();
+    let want = r#"{"type":"message_updated","data":{"id":"cc46341b-f00a-452f-b527-19c85d030eaf","customer_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","type":"sms","source":{"type":"tel","target":"+15551234567"},"targets":[{"destination":{"type":"tel","target":"+15559876543"},"status":"sent","parts":1,"tm_update":"2022-03-13T15:11:06.497278Z"}],"text":"Hello, this is test message.","direction":"outbound","tm_create":"2022-03-13T15:11:05.235717Z","tm_update":"2022-03-13T15:11:06.497278Z","tm_delete":null}}"#;
+    assert_eq!(render(RecordFormat::Current, EventType::MessageUpdated, Record::Sms(&sms)), want);
+    let created = render(RecordFormat::Current, EventType::MessageCreated, Record::Sms(&sms));
+    assert_eq!(created.matches(r#""tm_update":null"#).count(), 2, "{created}");
+}
+
+#[test]
+fn an_sms_has_words_and_parts_of_its_own() {
+    for (direction, status, want) in [
+        (Direction::Incoming, Status::Received, r#""status":"received","parts":1"#),
+        (Direction::Outgoing, Status::Sending, r#""status":"queued","parts":1"#),
+        (Direction::Outgoing, Status::Sent, r#""status":"sent","parts":1"#),
+        (Direction::Outgoing, Status::Delivered, r#""status":"delivered","parts":1"#),
+        (Direction::Outgoing, Status::Failed, r#""status":"failed","parts":1"#),
+    ] {
+        let sms = SmsMessage::of(&Message { direction, status, ..sms() }).unwrap();
+        let body = render(RecordFormat::Documented, EventType::MessageCreated, Record::Sms(&sms));
+        assert!(body.contains(want), "{body}");
+    }
+    let parts =
+        |parts, text: &str| SmsMessage::of(&Message { parts, text: text.into(), ..sms() }).unwrap().target.parts;
+    let long = "x".repeat(161);
+    assert_eq!((parts(Some(3), "x"), parts(Some(0), &long), parts(None, &long)), (3, 2, 2));
+    assert_eq!(SmsMessage::of(&message()), None);
+}
+
+#[test]
+fn an_sms_is_told_before_its_conversation_message_and_under_an_id_of_its_own() {
+    let render = Renderer::new(RecordFormat::Documented);
+    let account = AccountId(Uuid::from_u128(7));
+    let told = |event_type, message: &Message, cause: &str| {
+        let events = OutboundEvent::of_message(&render, account, event_type, message, cause);
+        events.into_iter().map(|event| (event.event_type, event.id)).collect::<Vec<_>>()
+    };
+    let types = |told: &[(EventType, _)]| told.iter().map(|(t, _)| *t).collect::<Vec<_>>();
+    let created = told(EventType::ConversationMessageCreated, &sms(), "");
+    assert_eq!(types(&created), [EventType::MessageCreated, EventType::ConversationMessageCreated]);
+    assert_ne!(created[0].1, created[1].1);
+    // A record is created once, whatever created it; every change has an id of its own.
+    assert_eq!(told(EventType::ConversationMessageCreated, &sms(), "k"), created);
+    let updated = told(EventType::ConversationMessageUpdated, &sms(), "k");
+    assert_eq!(types(&updated), [EventType::MessageUpdated, EventType::ConversationMessageUpdated]);
+    assert_ne!(told(EventType::ConversationMessageUpdated, &sms(), "l"), updated);
+    for event_type in [EventType::ConversationMessageCreated, EventType::ConversationMessageDeleted] {
+        assert_eq!(types(&told(event_type, &message(), "k")), [event_type]);
+    }
+}
+
+#[test]
+fn a_message_that_was_taken_back_is_empty_and_has_an_end() {
+    let end = Some(at("2026-07-26T08:00:00Z"));
+    let message = Message { text: String::new(), tm_update: end.unwrap(), tm_delete: end, ..message() };
+    for (format, want) in [
+        (
+            RecordFormat::Documented,
+            r#""text":"","medias":[],"tm_create":"2026-07-26 07:49:07.588000","tm_update":"2026-07-26 08:00:00.000000","tm_delete":"2026-07-26 08:00:00.000000"}}"#,
+        ),
+        (
+            RecordFormat::Current,
+            r#""destination":{"type":"line","target_name":"Me"},"tm_create":"2026-07-26T07:49:07.588Z","tm_update":"2026-07-26T08:00:00Z","tm_delete":"2026-07-26T08:00:00Z"}}"#,
+        ),
+    ] {
+        let body = render(format, EventType::ConversationMessageDeleted, Record::Message(&message));
+        assert!(body.starts_with(r#"{"type":"conversation_message_deleted","#) && body.ends_with(want), "{body}");
+    }
+}
+
+#[test]
+fn a_channel_event_tells_what_the_provider_told() {
+    let event = ChannelEvent {
+        id: uuid(ID),
+        conversation_id: ConversationId(uuid(CONVERSATION)),
+        account_id: AccountId(Uuid::from_u128(7)),
+        kind: "follow".into(),
+        source: line("U1", ""),
+        detail: "{\"type\": \"follow\",\n \"n\": 1.50, \"x\": \"<\\ud83d\"}".into(),
+        tm_create: at("2026-07-26T07:49:07.588Z"),
+    };
+    let documented = r#"{"type":"channel_event","data":{"id":"cc46341b-f00a-452f-b527-19c85d030eaf","conversation_id":"64558b45-40a8-43db-b814-9c0dbf6d47b5","account_id":"00000000-0000-0000-0000-000000000007","kind":"follow","source":{"type":"line","target":"U1","target_name":"","name":"","detail":""},"detail":{"type":"follow","n":1.50,"x":"<\ud83d"},"tm_create":"2026-07-26 07:49:07.588000"}}"#;
+    let current = r#"{"type":"channel_event","data":{"id":"cc46341b-f00a-452f-b527-19c85d030eaf","conversation_id":"64558b45-40a8-43db-b814-9c0dbf6d47b5","account_id":"00000000-0000-0000-0000-000000000007","kind":"follow","source":{"type":"line","target":"U1"},"detail":{"type":"follow","n":1.50,"x":"\u003c\ud83d"},"tm_create":"2026-07-26T07:49:07.588Z"}}"#;
+    for (format, want) in [(RecordFormat::Documented, documented), (RecordFormat::Current, current)] {
+        assert_eq!(render(format, EventType::ChannelEvent, Record::ChannelEvent(&event)), want);
+    }
 }

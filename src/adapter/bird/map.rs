@@ -122,6 +122,7 @@ fn inbound(account: &Account, message: &WireMessage<'_>) -> Result<InboundEvent,
         text,
         medias,
         metadata,
+        parts: None,
         tm_create: times.at,
         tm_update: times.updated,
         tm_delete: None,
@@ -227,14 +228,14 @@ mod tests {
     fn message(event: InboundEvent) -> NewMessage {
         match event.content {
             Content::Message(new) => *new,
-            Content::Quarantined(why) => panic!("{why}"),
+            other => panic!("{other:?}"),
         }
     }
 
     fn quarantine(event: &InboundEvent) -> String {
         match &event.content {
-            Content::Message(_) => panic!("a message"),
             Content::Quarantined(why) => why.to_string(),
+            other => panic!("{other:?}"),
         }
     }
 
