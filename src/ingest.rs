@@ -24,7 +24,7 @@ pub struct Ingest {
 /// Where the webhooks of one account are understood.
 pub struct Desk {
     account: Arc<Account>,
-    adapter: Box<dyn Adapter>,
+    adapter: Arc<dyn Adapter>,
 }
 
 /// What became of a webhook, for counting; one end per event, or one for a webhook without events.
@@ -56,7 +56,7 @@ impl Ingest {
     ) -> Self {
         let desks = accounts
             .into_iter()
-            .map(|(account, adapter)| (account.id, Desk { account: Arc::new(account), adapter }))
+            .map(|(account, adapter)| (account.id, Desk { account: Arc::new(account), adapter: Arc::from(adapter) }))
             .collect();
         Self { store, outlet, desks }
     }
@@ -97,6 +97,7 @@ impl Ingest {
                 body: webhook.body,
                 events,
                 outlet: self.outlet.clone(),
+                erase: desk.adapter.clone(),
                 hold,
             })
             .await?;

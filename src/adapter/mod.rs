@@ -10,7 +10,7 @@ mod lenient;
 pub mod verified;
 
 use crate::domain::account::Account;
-use crate::domain::event::InboundEvent;
+use crate::domain::event::{Erase, InboundEvent};
 use crate::domain::secret::Secret;
 use crate::domain::settings::{ProviderSchema, Settings};
 use crate::domain::time::Timestamp;
@@ -44,7 +44,7 @@ pub fn provider(name: &str) -> Option<&'static Provider> {
 }
 
 /// One account's way of understanding its provider.
-pub trait Adapter: Send + Sync {
+pub trait Adapter: Erase + Send + Sync {
     /// Checks that the webhook is the provider's own and fresh at `webhook.received_at`.
     fn verify(&self, webhook: &RawWebhook) -> Result<(), VerifyError>;
 

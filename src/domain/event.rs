@@ -313,6 +313,14 @@ pub trait Render: Send + Sync {
     fn body(&self, event_type: EventType, record: Record<'_>) -> Vec<u8>;
 }
 
+/// Removes from a kept webhook what a message said, because whoever wrote it took it back.
+///
+/// A trait because the store keeps raw webhooks but must not know any provider's JSON. Implementations are pure.
+pub trait Erase: Send + Sync {
+    /// `raw` without what `message` said; everything else byte for byte as it was.
+    fn erase(&self, raw: &[u8], message: MessageId) -> Vec<u8>;
+}
+
 /// An event that subscribers are owed, written out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboundEvent {

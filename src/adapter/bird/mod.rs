@@ -13,7 +13,8 @@ mod wire;
 use super::verified::Verified;
 use super::{Adapter, Provider, VerifyError};
 use crate::domain::account::{Account, Channel};
-use crate::domain::event::InboundEvent;
+use crate::domain::event::{Erase, InboundEvent};
+use crate::domain::ids::MessageId;
 use crate::domain::settings::{ProviderSchema, Settings};
 use crate::domain::webhook::RawWebhook;
 use settings::BirdAccount;
@@ -27,6 +28,13 @@ pub(crate) const PROVIDER: Provider = Provider {
 
 fn build(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>> {
     Ok(Box::new(BirdAccount::new(account, settings, webhook_url)?))
+}
+
+impl Erase for BirdAccount {
+    /// Bird tells of no message that was taken back.
+    fn erase(&self, raw: &[u8], _message: MessageId) -> Vec<u8> {
+        raw.to_vec()
+    }
 }
 
 impl Adapter for BirdAccount {
