@@ -82,6 +82,11 @@ pub(super) fn open(
     }))
 }
 
+/// The version of the SQLite that is built in.
+pub(super) fn version() -> &'static str {
+    rusqlite::version()
+}
+
 fn spawned<T>(started: std::io::Result<T>) -> Result<T, StoreError> {
     started.map_err(|e| StoreError::Unusable {
         detail: "cannot start the store's threads".to_owned(),
