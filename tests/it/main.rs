@@ -4,3 +4,4 @@
 mod bird_props;
 mod fixtures;
 mod sample;
+mod tidy;
