@@ -231,7 +231,12 @@ impl Store for Sqlite {
 
     async fn work_hint(&self) {
         match self.writer() {
-            Ok(writer) => writer.hint.notified().await,
+            Ok(writer) => {
+                // Whoever waits must not keep the writer's thread from ending.
+                let hint = writer.hint.clone();
+                drop(writer);
+                hint.notified().await;
+            }
             Err(_) => std::future::pending().await,
         }
     }
