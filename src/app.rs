@@ -184,6 +184,8 @@ async fn run(
     });
 
     tokio::select! {
+        // Every part ends when the drain begins: asked in any other order, that would look like a fault.
+        biased;
         () = shutdown.drain.cancelled() => {}
         broken = store.failed() => return Err(broken.into()),
         // One that panicked has printed where.

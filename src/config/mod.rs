@@ -111,7 +111,7 @@ pub struct Delivery {
 pub struct Retention {
     /// Providers' requests.
     pub raw: Duration,
-    /// Delivered and dead deliveries.
+    /// Delivered deliveries; dead letters stay.
     pub finished: Duration,
 }
 

@@ -147,3 +147,8 @@ pub fn open(
         }),
     }
 }
+
+/// The version of the embedded engine.
+pub fn embedded_version() -> &'static str {
+    sqlite::version()
+}

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bird_props;
+mod conformance;
 mod fixtures;
 mod sample;
+mod tidy;

@@ -24,25 +24,28 @@ pub(super) fn single(connection: &Connection, subscriber: i64, conversation: i64
 /// Voids every lease: whoever opens the file to serve holds its lock, so every former owner is gone. What those
 /// owners were doing is not known, and says so.
 pub(super) fn void_leases(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
-    let lanes: Vec<i64> = connection
+    // One transaction: a process that ends in here must not leave an attempt half recorded.
+    let tx = connection.unchecked_transaction()?;
+    let lanes: Vec<i64> = tx
         .prepare("SELECT id FROM lanes WHERE leased = 1")?
         .query_map([], |r| r.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for &lane in &lanes {
-        if let Some(head) = head(connection, lane)? {
-            connection.execute(
+        if let Some(head) = head(&tx, lane)? {
+            tx.execute(
                 "INSERT INTO attempts (delivery, number, at, ms, status, reason)
                  SELECT id, attempts + 1, ?2, NULL, NULL, 'unknown outcome' FROM deliveries WHERE id = ?1",
                 params![head.delivery, now.micros()],
             )?;
-            connection.execute(
-                "UPDATE deliveries SET attempts = attempts + 1, last_at = ?2, last_ms = NULL, last_status = NULL,
-                     last_reason = 'unknown outcome' WHERE id = ?1",
+            tx.execute(
+                "UPDATE deliveries SET attempts = attempts + 1, first_at = coalesce(first_at, ?2), last_at = ?2,
+                     last_ms = NULL, last_status = NULL, last_reason = 'unknown outcome' WHERE id = ?1",
                 params![head.delivery, now.micros()],
             )?;
         }
-        settle(connection, lane)?;
+        settle(&tx, lane)?;
     }
+    tx.commit()?;
     Ok(lanes.len())
 }
 
@@ -56,7 +59,7 @@ pub(super) fn claim(tx: &Tx<'_>, claims: &[Claim], now: Timestamp, lease: Durati
                 "UPDATE lanes SET token = token + 1, leased = 1, due_at = ?3
                  WHERE id IN (
                      SELECT l.id FROM lanes l JOIN subscribers s ON s.id = l.subscriber
-                     WHERE s.name = ?1 AND s.disabled_at IS NULL AND l.due_at <= ?2
+                     WHERE s.name = ?1 AND s.configured = 1 AND s.disabled_at IS NULL AND l.due_at <= ?2
                      ORDER BY l.due_at LIMIT ?4)
                  RETURNING id, token, conversation",
             )?
@@ -86,7 +89,7 @@ pub(super) fn claim(tx: &Tx<'_>, claims: &[Claim], now: Timestamp, lease: Durati
             .connection
             .prepare_cached(
                 "SELECT min(l.due_at) FROM lanes l JOIN subscribers s ON s.id = l.subscriber
-                 WHERE s.name = ?1 AND s.disabled_at IS NULL AND l.due_at > ?2",
+                 WHERE s.name = ?1 AND s.configured = 1 AND s.disabled_at IS NULL AND l.due_at > ?2",
             )?
             .query_row(params![wish.subscriber.0, now.micros()], |r| r.get(0))?;
         next_due = next_due.into_iter().chain(due.map(Timestamp::from_micros)).min();

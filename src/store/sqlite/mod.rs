@@ -85,6 +85,11 @@ pub(super) fn open(
     }))
 }
 
+/// The version of the SQLite that is built in.
+pub(super) fn version() -> &'static str {
+    rusqlite::version()
+}
+
 fn spawned<T>(started: std::io::Result<T>) -> Result<T, StoreError> {
     started.map_err(|e| StoreError::Unusable {
         detail: "cannot start the store's threads".to_owned(),
@@ -229,7 +234,12 @@ impl Store for Sqlite {
 
     async fn work_hint(&self) {
         match self.writer() {
-            Ok(writer) => writer.hint.notified().await,
+            Ok(writer) => {
+                // Whoever waits must not keep the writer's thread from ending.
+                let hint = writer.hint.clone();
+                drop(writer);
+                hint.notified().await;
+            }
             Err(_) => std::future::pending().await,
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct About {
     pub(super) conversation: i64,
 }
 
-/// Writes an event downstream and a delivery for everybody who is owed it.
+/// Writes an event downstream and a delivery for everybody who is owed it; nothing when that is nobody.
 pub(super) fn owe(
     tx: &mut Tx<'_>,
     inbound: &Inbound,
@@ -27,6 +27,10 @@ pub(super) fn owe(
 ) -> rusqlite::Result<()> {
     let connection = tx.connection;
     let now = inbound.received_at.micros();
+    let mut subscribers = inbound.outlet.routes.owed(outbound.event_type, inbound.account.id).peekable();
+    if subscribers.peek().is_none() {
+        return Ok(());
+    }
     connection
         .prepare_cached(
             "INSERT INTO outbox (uuid, type, event, message, conversation, created_at, body)
@@ -43,7 +47,7 @@ pub(super) fn owe(
         ])?;
     let outbox = connection.last_insert_rowid();
     ids::remember(connection, about.event, Kind::Outbound, outbound.id.0.as_bytes(), outbox)?;
-    for subscriber in inbound.outlet.routes.owed(outbound.event_type, inbound.account.id) {
+    for subscriber in subscribers {
         let (subscriber, ordered) = tx.memory.subscriber(connection, &subscriber.0)?;
         let (lane, sequence): (i64, i64) = connection
             .prepare_cached(
@@ -73,7 +77,8 @@ pub(super) fn erase(tx: &Tx<'_>, inbound: &Inbound, message: i64, id: MessageId)
     let connection = tx.connection;
     let said: Vec<i64> = ids_of(
         connection,
-        "SELECT id FROM outbox WHERE message = ?1 AND type <> 'conversation_message_deleted' AND length(body) > 0",
+        "SELECT o.id FROM events e JOIN outbox o ON o.event = e.id
+         WHERE e.message = ?1 AND o.message = ?1 AND o.type <> 'conversation_message_deleted' AND length(o.body) > 0",
         message,
     )?;
     for outbox in said {

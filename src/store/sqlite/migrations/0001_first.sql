@@ -101,7 +101,7 @@ CREATE TABLE outbox (
     created_at   INTEGER NOT NULL,
     body         BLOB NOT NULL      -- empty: erased
 ) STRICT;
-CREATE INDEX outbox_of_message ON outbox (message) WHERE message IS NOT NULL;
+CREATE INDEX outbox_of_event ON outbox (event);
 
 CREATE TABLE subscribers (
     id              INTEGER PRIMARY KEY,
