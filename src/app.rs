@@ -102,6 +102,19 @@ pub fn open_store(config: &Config, access: Access, clock: &Clock) -> Result<Arc<
     Ok(store::open(&config.store.url, access, clock(), &Metrics::new()?)?)
 }
 
+/// The accounts with their adapters.
+pub fn accounts(config: &Config) -> Result<Vec<(Account, Box<dyn Adapter>)>, Mistakes> {
+    let mut accounts = Vec::with_capacity(config.accounts.len());
+    for account in &config.accounts {
+        let adapter = build_adapter(account).map_err(|found| {
+            let mistake = |message| Mistake { place: account.account.id.to_string(), message };
+            Mistakes(found.into_iter().map(mistake).collect())
+        })?;
+        accounts.push((account.account.clone(), adapter));
+    }
+    Ok(accounts)
+}
+
 fn build_adapter(config: &AccountConfig) -> Result<Box<dyn Adapter>, Vec<String>> {
     let provider = adapter::provider(config.provider)
         .ok_or_else(|| vec![format!("provider: there is no provider {:?}", config.provider)])?;
@@ -140,17 +153,9 @@ async fn run(
     store.register_subscribers(&orders).await?;
     report_forgotten(&**store).await?;
 
-    let mut accounts = Vec::with_capacity(config.accounts.len());
-    for account in &config.accounts {
-        let adapter = build_adapter(account).map_err(|found| {
-            let mistake = |message| Mistake { place: account.account.id.to_string(), message };
-            Mistakes(found.into_iter().map(mistake).collect())
-        })?;
-        accounts.push((account.account.clone(), adapter));
-    }
     let interests = config.subscribers.iter().map(|s| s.interest.clone()).collect();
     let gateway = Gateway {
-        ingest: ingest(store.clone(), config.record_format, interests, accounts),
+        ingest: ingest(store.clone(), config.record_format, interests, accounts(config)?),
         store: store.clone(),
         metrics: metrics.clone(),
         clock: clock.clone(),

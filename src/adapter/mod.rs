@@ -11,6 +11,7 @@ pub mod verified;
 
 use crate::domain::account::Account;
 use crate::domain::event::{Erase, InboundEvent};
+use crate::domain::ids::MessageId;
 use crate::domain::secret::Secret;
 use crate::domain::settings::{ProviderSchema, Settings};
 use crate::domain::time::Timestamp;
@@ -51,6 +52,9 @@ pub trait Adapter: Erase + Send + Sync {
     /// Everything in the webhook, in order. Total: what cannot be understood is an event in quarantine, and one
     /// bad event never spoils its siblings. Empty only for a webhook that really holds no events.
     fn events(&self, webhook: &Verified<'_>) -> Vec<InboundEvent>;
+
+    /// The message that the provider knows by `provider_id`, whether or not there is one.
+    fn message_id(&self, provider_id: &str) -> MessageId;
 
     /// The headers worth keeping beside the raw body, in lower case.
     fn kept_headers(&self) -> &'static [&'static str];

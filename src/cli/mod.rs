@@ -11,9 +11,11 @@ mod events;
 mod health;
 mod listen;
 mod output;
+mod replay;
 mod send;
 mod serve;
 mod subscribers;
+mod trace;
 mod version;
 
 use crate::app;
@@ -50,6 +52,10 @@ enum Command {
     Events(events::Options),
     /// List, show and replay deliveries
     Deliveries(deliveries::Options),
+    /// Print the way of a message: received, mapped, stored, and every attempt at every subscriber
+    Trace(trace::Options),
+    /// Run kept webhooks through today's mapping again and repair what differs
+    Replay(replay::Options),
     /// List subscribers and resume one that was disabled
     Subscribers(subscribers::Options),
     /// Print the version
@@ -157,6 +163,8 @@ async fn run(command: Command) -> Done {
         Command::Health(options) => health::run(options).await,
         Command::Events(options) => events::run(options).await,
         Command::Deliveries(options) => deliveries::run(options).await,
+        Command::Trace(options) => trace::run(options).await,
+        Command::Replay(options) => replay::run(options).await,
         Command::Subscribers(options) => subscribers::run(options).await,
         Command::Version(options) => version::run(&options),
     }

@@ -22,6 +22,8 @@ pub struct Inbound {
     pub events: Vec<Prepared>,
     /// How events downstream are written and who is owed them.
     pub outlet: Arc<Outlet>,
+    /// The row of the webhook, when it is kept already and read again.
+    pub kept: Option<i64>,
     /// Removes what a message said from a kept webhook of this account.
     pub erase: Arc<dyn Erase>,
     /// Whatever must live until the commit, such as a share of bounded memory.
@@ -35,22 +37,22 @@ pub struct Prepared {
     pub event: InboundEvent,
     /// What a message owes if it is new, in order.
     pub created: Vec<OutboundEvent>,
+    /// Its place in the webhook, from 0.
+    pub place: usize,
+    /// The row of the quarantined event whose end this is, when it is read again.
+    pub replaces: Option<i64>,
 }
 
 impl Prepared {
     /// Renders what `event` will owe if it is new.
-    pub fn new(event: InboundEvent, account: &Account, render: &dyn Render) -> Self {
+    pub fn new(event: InboundEvent, place: usize, account: &Account, render: &dyn Render) -> Self {
         let created = match &event.content {
-            Content::Message(new) => OutboundEvent::of_message(
-                render,
-                account.id,
-                EventType::ConversationMessageCreated,
-                &new.message,
-                "",
-            ),
+            Content::Message(new) => {
+                OutboundEvent::of_message(render, account.id, EventType::ConversationMessageCreated, &new.message, "")
+            }
             _ => Vec::new(),
         };
-        Self { event, created }
+        Self { event, created, place, replaces: None }
     }
 
     /// What tells this event's changes of a record from others.

@@ -7,10 +7,14 @@ pub mod inbound;
 pub mod lane;
 pub mod listing;
 mod plan;
+pub mod replay;
 mod rows;
 mod sqlite;
+pub mod trace;
 
+use crate::domain::account::Account;
 use crate::domain::delivery::Order;
+use crate::domain::ids::MessageId;
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use inbound::{Inbound, Receipt};
@@ -19,8 +23,10 @@ use listing::{
     Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
     SubscriberRow,
 };
+use replay::{History, Kept, KeptQuery, Repair};
 use std::sync::Arc;
 use std::time::Duration;
+use trace::{Trace, TraceQuery};
 
 /// The gateway's memory.
 #[async_trait::async_trait]
@@ -60,6 +66,18 @@ pub trait Store: Send + Sync {
 
     /// One delivery with its attempts and its body.
     async fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>, StoreError>;
+
+    /// Events whose webhook is still kept, oldest first.
+    async fn kept(&self, query: KeptQuery) -> Result<Vec<Kept>, StoreError>;
+
+    /// Everything that is kept of one message.
+    async fn history(&self, account: Arc<Account>, message: MessageId) -> Result<Option<History>, StoreError>;
+
+    /// Replaces a message by what it should be, and owes what follows; `false` when it has changed meanwhile.
+    async fn repair(&self, repair: Repair) -> Result<bool, StoreError>;
+
+    /// The way of everything that the asked ids stand for.
+    async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError>;
 
     /// Every subscriber ever registered.
     async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError>;

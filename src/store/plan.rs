@@ -35,13 +35,9 @@ pub(super) fn of_message<'a>(
         (Some(Cow::Borrowed(_)), Some(EventType::ConversationMessageCreated), Content::Message(_)) => {
             Cow::Borrowed(&prepared.created)
         }
-        (Some(record), Some(event_type), _) => Cow::Owned(OutboundEvent::of_message(
-            &*outlet.render,
-            account.id,
-            event_type,
-            record,
-            prepared.cause(),
-        )),
+        (Some(record), Some(event_type), _) => {
+            Cow::Owned(OutboundEvent::of_message(&*outlet.render, account.id, event_type, record, prepared.cause()))
+        }
         _ => Cow::Borrowed(&[]),
     }
 }

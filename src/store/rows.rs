@@ -7,7 +7,8 @@ use crate::domain::account::Channel;
 use crate::domain::address::{Address, AddressKind};
 use crate::domain::ids::MediaId;
 use crate::domain::message::{
-    Decimal, Emoji, ImageSet, Location, Media, MediaKind, Mention, Message, Metadata, Postback, ProviderStatus, Status, Sticker,
+    Decimal, Direction, Emoji, ImageSet, Location, Media, MediaKind, Mention, Message, Metadata, Postback,
+    ProviderStatus, Status, Sticker,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -40,6 +41,11 @@ pub(super) fn parse_status(text: &str) -> Status {
         .into_iter()
         .find(|s| status(*s) == text)
         .unwrap_or(Status::Received)
+}
+
+/// A column as a direction.
+pub(super) fn parse_direction(text: &str) -> Direction {
+    if text == Direction::Outgoing.as_str() { Direction::Outgoing } else { Direction::Incoming }
 }
 
 /// What a message has besides its columns.

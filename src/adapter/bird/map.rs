@@ -137,7 +137,7 @@ fn inbound(account: &Account, message: &WireMessage<'_>) -> Result<InboundEvent,
 
 /// The record's id and the key of repeats. Bird's own id is kept when it is the UUID it is documented to be:
 /// subscribers can then look the message up at Bird.
-fn identify(account: &Account, id: &str) -> (MessageId, String) {
+pub(super) fn identify(account: &Account, id: &str) -> (MessageId, String) {
     // `try_parse` alone also takes braces, URNs and bare digits.
     match Uuid::try_parse(id).ok().filter(|_| id.len() == 36) {
         Some(uuid) => (MessageId(uuid), id.to_ascii_lowercase()),

@@ -47,6 +47,10 @@ impl Adapter for BirdAccount {
         vec![map::event(&self.account, self.channel_id, webhook.body())]
     }
 
+    fn message_id(&self, provider_id: &str) -> MessageId {
+        map::identify(&self.account, provider_id).0
+    }
+
     fn kept_headers(&self) -> &'static [&'static str] {
         &[verify::REQUEST_ID, verify::TIMESTAMP, verify::SIGNATURE]
     }

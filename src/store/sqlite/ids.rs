@@ -49,11 +49,25 @@ pub(super) fn find_recent(connection: &Connection, kind: Kind, id: &[u8; 16]) ->
 fn probe(connection: &Connection, kind: Kind, id: &[u8; 16], buckets: i64) -> rusqlite::Result<Option<i64>> {
     let newest: Option<i64> = connection.prepare_cached("SELECT max(bucket) FROM ids")?.query_row([], |r| r.get(0))?;
     let Some(newest) = newest else { return Ok(None) };
-    let mut probe = connection.prepare_cached("SELECT max(row) FROM ids WHERE bucket = ?1 AND id = ?2 AND kind = ?3")?;
+    let mut probe =
+        connection.prepare_cached("SELECT max(row) FROM ids WHERE bucket = ?1 AND id = ?2 AND kind = ?3")?;
     for bucket in (newest.saturating_sub(buckets - 1).max(0)..=newest).rev() {
         if let Some(row) = probe.query_row(params![bucket, id, kind as i64], |r| r.get(0))? {
             return Ok(Some(row));
         }
     }
     Ok(None)
+}
+
+/// Every row that `id` stands for, oldest first.
+pub(super) fn find_all(connection: &Connection, kind: Kind, id: &[u8; 16]) -> rusqlite::Result<Vec<i64>> {
+    let newest: Option<i64> = connection.prepare_cached("SELECT max(bucket) FROM ids")?.query_row([], |r| r.get(0))?;
+    let mut probe = connection.prepare_cached("SELECT row FROM ids WHERE bucket = ?1 AND id = ?2 AND kind = ?3")?;
+    let mut rows = Vec::new();
+    for bucket in 0..newest.map_or(0, |newest| newest + 1) {
+        for row in probe.query_map(params![bucket, id, kind as i64], |r| r.get(0))? {
+            rows.push(row?);
+        }
+    }
+    Ok(rows)
 }

@@ -46,7 +46,11 @@ fn try_commit(tx: &mut Tx<'_>, inbound: &Inbound) -> rusqlite::Result<Receipt> {
 
 fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared: &Prepared) -> rusqlite::Result<End> {
     let event = &prepared.event;
-    let row = tx.memory.next_event(tx.connection)?;
+    receipts.place = prepared.place;
+    let row = match prepared.replaces {
+        Some(row) => row,
+        None => tx.memory.next_event(tx.connection)?,
+    };
     if let Some(key) = &event.key
         && let Some(conflict) = repeated(tx, receipts.account, key, row)?
     {
@@ -148,10 +152,10 @@ fn store_message(
 
     let about = About { event, message: row, conversation };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
-        outbox::owe(tx, inbound, &outbound, About { message: None, ..about })?;
+        outbox::owe(tx, &inbound.into(), &outbound, About { message: None, ..about })?;
     }
     for outbound in plan::of_message(&applied, prepared, &inbound.account, &inbound.outlet).iter() {
-        outbox::owe(tx, inbound, outbound, about)?;
+        outbox::owe(tx, &inbound.into(), outbound, about)?;
     }
     if applied.erase
         && let Some(row) = row
@@ -162,12 +166,7 @@ fn store_message(
 }
 
 /// Writes what a sighting says of its conversation.
-fn see(
-    tx: &Tx<'_>,
-    inbound: &Inbound,
-    sighting: &Sighting,
-    account: i64,
-) -> rusqlite::Result<(i64, Change)> {
+fn see(tx: &Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) -> rusqlite::Result<(i64, Change)> {
     let connection = tx.connection;
     let id = sighting.conversation_id(&inbound.account);
     let known = conversation(connection, id.0, &inbound.account)?;
@@ -212,13 +211,12 @@ fn store_notice(
     };
     let about = About { event, message: None, conversation: row };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
-        outbox::owe(tx, inbound, &outbound, about)?;
+        outbox::owe(tx, &inbound.into(), &outbound, about)?;
     }
     let record = Record::ChannelEvent(&notice.record);
     let render = &*inbound.outlet.render;
-    let outbound =
-        OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, prepared.cause());
-    outbox::owe(tx, inbound, &outbound, about)
+    let outbound = OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, prepared.cause());
+    outbox::owe(tx, &inbound.into(), &outbound, about)
 }
 
 /// Row and content of a conversation.
@@ -285,6 +283,7 @@ fn keep_aside(tx: &mut Tx<'_>, inbound: &Inbound, error: &rusqlite::Error) -> ru
     let quarantine = Quarantine::new(QuarantineReason::Unstorable, super::error::explain(error));
     let end = End::Quarantined(quarantine);
     for prepared in &inbound.events {
+        receipts.place = prepared.place;
         receipts.write(tx, &Row { end: &end, ..Row::bare(&prepared.event.kind) })?;
     }
     Ok(Receipt { ends: vec![end; inbound.events.len()] })
@@ -310,12 +309,13 @@ struct Receipts<'a> {
     inbound: &'a Inbound,
     account: i64,
     webhook: Option<i64>,
+    place: usize,
 }
 
 impl<'a> Receipts<'a> {
     fn new(tx: &mut Tx<'_>, inbound: &'a Inbound) -> rusqlite::Result<Self> {
         let account = tx.memory.account(tx.connection, inbound.account.id.0)?;
-        Ok(Self { inbound, account, webhook: None })
+        Ok(Self { inbound, account, webhook: inbound.kept, place: 0 })
     }
 
     fn write(&mut self, tx: &mut Tx<'_>, row: &Row<'_>) -> rusqlite::Result<()> {
@@ -336,9 +336,11 @@ impl<'a> Receipts<'a> {
         };
         tx.connection
             .prepare_cached(
-                "INSERT INTO events (id, webhook, account, received_at, request_id, kind, event_time, provider_key,
-                     state, conflict, reason, detail, message)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                "INSERT INTO events (id, webhook, place, account, received_at, request_id, kind, event_time,
+                     provider_key, state, conflict, reason, detail, message)
+                 VALUES (?1, ?2, ?14, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                 ON CONFLICT (id) DO UPDATE SET webhook = ?2, kind = ?6, event_time = ?7, provider_key = ?8, state = ?9,
+                     conflict = ?10, reason = ?11, detail = ?12, message = ?13",
             )?
             .execute(params![
                 id,
@@ -354,6 +356,7 @@ impl<'a> Receipts<'a> {
                 reason.map(|q| q.reason.as_str()),
                 reason.map(|q| &q.detail),
                 row.message,
+                self.place,
             ])?;
         match row.key {
             Some(key) => ids::remember(tx.connection, id, Kind::Event, &key_hash(&key.provider_key), id),

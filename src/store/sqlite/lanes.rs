@@ -148,8 +148,10 @@ fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
 
 /// Sets a lane's time anew after its deliveries changed, unless somebody works on it and will do so.
 pub(super) fn settle_unless_leased(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
-    let leased: Option<bool> =
-        connection.prepare_cached("SELECT leased FROM lanes WHERE id = ?1")?.query_row([lane], |r| r.get(0)).optional()?;
+    let leased: Option<bool> = connection
+        .prepare_cached("SELECT leased FROM lanes WHERE id = ?1")?
+        .query_row([lane], |r| r.get(0))
+        .optional()?;
     if leased == Some(false) { settle(connection, lane) } else { Ok(()) }
 }
 

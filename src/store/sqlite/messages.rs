@@ -4,7 +4,7 @@ use super::ids::{self, Kind};
 use crate::domain::account::Account;
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::merge::Known;
-use crate::domain::message::{Direction, Message};
+use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 use crate::store::rows;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -92,11 +92,7 @@ pub(super) fn read(
                 account_id: account.id,
                 customer_id: account.customer_id,
                 conversation_id: ConversationId(Uuid::from_bytes(r.get(1)?)),
-                direction: if direction == Direction::Outgoing.as_str() {
-                    Direction::Outgoing
-                } else {
-                    Direction::Incoming
-                },
+                direction: rows::parse_direction(&direction),
                 status: rows::parse_status(&status),
                 reference_type: content.reference_type,
                 dialog_id: r.get(2)?,
@@ -176,4 +172,3 @@ pub(super) fn update(connection: &Connection, row: i64, message: &Message, edite
         ])
         .map(drop)
 }
-

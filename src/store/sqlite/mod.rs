@@ -10,8 +10,10 @@ mod lanes;
 mod messages;
 mod outbox;
 mod reads;
+mod replay;
 mod retention;
 mod schema;
+mod trace;
 mod writer;
 
 use super::inbound::{Inbound, Receipt};
@@ -20,8 +22,12 @@ use super::listing::{
     Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
     SubscriberRow,
 };
+use super::replay::{History, Kept, KeptQuery, Repair};
+use super::trace::{Trace, TraceQuery};
 use super::{Access, Store, StoreError};
+use crate::domain::account::Account;
 use crate::domain::delivery::Order;
+use crate::domain::ids::MessageId;
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use crate::metrics::Metrics;
@@ -202,6 +208,22 @@ impl Store for Sqlite {
 
     async fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>, StoreError> {
         self.read(move |connection| reads::delivery(connection, id)).await
+    }
+
+    async fn kept(&self, query: KeptQuery) -> Result<Vec<Kept>, StoreError> {
+        self.read(move |connection| replay::kept(connection, &query)).await
+    }
+
+    async fn history(&self, account: Arc<Account>, message: MessageId) -> Result<Option<History>, StoreError> {
+        self.read(move |connection| replay::history(connection, &account, message)).await
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<bool, StoreError> {
+        self.writer()?.submit(true, move |tx| replay::repair(tx, &repair)).await
+    }
+
+    async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
+        self.read(move |connection| trace::trace(connection, &query)).await
     }
 
     async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError> {

@@ -3,7 +3,9 @@
 use super::ids::{self, Kind};
 use super::writer::Tx;
 use crate::domain::event::OutboundEvent;
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{AccountId, MessageId};
+use crate::domain::route::Routes;
+use crate::domain::time::Timestamp;
 use crate::store::inbound::Inbound;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -18,16 +20,24 @@ pub(super) struct About {
     pub(super) conversation: i64,
 }
 
+/// When and for whom something is owed.
+pub(super) struct Occasion<'a> {
+    pub(super) account: AccountId,
+    pub(super) routes: &'a Routes,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> From<&'a Inbound> for Occasion<'a> {
+    fn from(inbound: &'a Inbound) -> Self {
+        Self { account: inbound.account.id, routes: &inbound.outlet.routes, now: inbound.received_at }
+    }
+}
+
 /// Writes an event downstream and a delivery for everybody who is owed it; nothing when that is nobody.
-pub(super) fn owe(
-    tx: &mut Tx<'_>,
-    inbound: &Inbound,
-    outbound: &OutboundEvent,
-    about: About,
-) -> rusqlite::Result<()> {
+pub(super) fn owe(tx: &mut Tx<'_>, occasion: &Occasion<'_>, outbound: &OutboundEvent, about: About) -> rusqlite::Result<()> {
     let connection = tx.connection;
-    let now = inbound.received_at.micros();
-    let mut subscribers = inbound.outlet.routes.owed(outbound.event_type, inbound.account.id).peekable();
+    let now = occasion.now.micros();
+    let mut subscribers = occasion.routes.owed(outbound.event_type, occasion.account).peekable();
     if subscribers.peek().is_none() {
         return Ok(());
     }
@@ -58,8 +68,7 @@ pub(super) fn owe(
                  RETURNING id, last_seq",
             )?
             .query_row(params![subscriber, about.conversation, now, ordered], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        let lane =
-            if ordered { lane } else { super::lanes::single(connection, subscriber, about.conversation, now)? };
+        let lane = if ordered { lane } else { super::lanes::single(connection, subscriber, about.conversation, now)? };
         connection
             .prepare_cached(
                 "INSERT INTO deliveries (event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
@@ -83,17 +92,17 @@ pub(super) fn erase(tx: &Tx<'_>, inbound: &Inbound, message: i64, id: MessageId)
     )?;
     for outbox in said {
         connection.prepare_cached("UPDATE outbox SET body = x'' WHERE id = ?1")?.execute([outbox])?;
-        let lanes: Vec<i64> =
-            ids_of(connection, "UPDATE deliveries SET state = 4 WHERE event = ?1 AND state = 0 RETURNING lane", outbox)?;
+        let lanes: Vec<i64> = ids_of(
+            connection,
+            "UPDATE deliveries SET state = 4 WHERE event = ?1 AND state = 0 RETURNING lane",
+            outbox,
+        )?;
         for lane in lanes {
             super::lanes::settle_unless_leased(connection, lane)?;
         }
     }
-    let told: Vec<i64> = ids_of(
-        connection,
-        "SELECT DISTINCT webhook FROM events WHERE message = ?1 AND webhook IS NOT NULL",
-        message,
-    )?;
+    let told: Vec<i64> =
+        ids_of(connection, "SELECT DISTINCT webhook FROM events WHERE message = ?1 AND webhook IS NOT NULL", message)?;
     for webhook in told {
         let raw: Option<Vec<u8>> = connection
             .prepare_cached("SELECT body FROM webhooks WHERE id = ?1")?

@@ -11,6 +11,25 @@ use crate::store::listing::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
+const EVENT: &str = "
+    SELECT e.id, e.received_at, a.uuid, e.request_id, e.kind, e.state, e.conflict, e.reason, e.detail,
+        e.event_time, e.provider_key, m.uuid
+    FROM events e JOIN accounts a ON a.id = e.account LEFT JOIN messages m ON m.id = e.message";
+
+fn event_row(r: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow {
+        id: r.get(0)?,
+        received_at: Timestamp::from_micros(r.get(1)?),
+        account: AccountId(Uuid::from_bytes(r.get(2)?)),
+        request_id: r.get(3)?,
+        kind: r.get(4)?,
+        end: end(r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?),
+        event_time: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+        provider_key: r.get(10)?,
+        message: r.get::<_, Option<[u8; 16]>>(11)?.map(|b| MessageId(Uuid::from_bytes(b))),
+    })
+}
+
 pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<EventRow>> {
     let state = query.state.as_ref().map(|s| End::STATES.iter().position(|known| known == s));
     // A state that does not exist has no rows.
@@ -18,30 +37,19 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::R
     let direction = if query.newest { "DESC" } else { "ASC" };
     let mut rows: Vec<EventRow> = connection
         .prepare_cached(&format!(
-            "SELECT e.id, e.received_at, a.uuid, e.request_id, e.kind, e.state, e.conflict, e.reason, e.detail,
-                 e.event_time, e.provider_key, m.uuid
-             FROM events e JOIN accounts a ON a.id = e.account LEFT JOIN messages m ON m.id = e.message
-             WHERE e.id > ?1 AND (?2 IS NULL OR e.state = ?2) AND (?3 IS NULL OR a.uuid = ?3)
+            "{EVENT} WHERE e.id > ?1 AND (?2 IS NULL OR e.state = ?2) AND (?3 IS NULL OR a.uuid = ?3)
              ORDER BY e.id {direction} LIMIT ?4"
         ))?
-        .query_map(params![query.after, state, query.account.map(|a| *a.0.as_bytes()), limit(query.limit)], |r| {
-            Ok(EventRow {
-                id: r.get(0)?,
-                received_at: Timestamp::from_micros(r.get(1)?),
-                account: AccountId(Uuid::from_bytes(r.get(2)?)),
-                request_id: r.get(3)?,
-                kind: r.get(4)?,
-                end: end(r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?),
-                event_time: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
-                provider_key: r.get(10)?,
-                message: r.get::<_, Option<[u8; 16]>>(11)?.map(|b| MessageId(Uuid::from_bytes(b))),
-            })
-        })?
+        .query_map(params![query.after, state, query.account.map(|a| *a.0.as_bytes()), limit(query.limit)], event_row)?
         .collect::<rusqlite::Result<_>>()?;
     if query.newest {
         rows.reverse();
     }
     Ok(rows)
+}
+
+pub(super) fn event(connection: &Connection, id: i64) -> rusqlite::Result<Option<EventRow>> {
+    connection.prepare_cached(&format!("{EVENT} WHERE e.id = ?1"))?.query_row([id], event_row).optional()
 }
 
 fn end(state: i64, conflict: bool, reason: Option<String>, detail: Option<String>) -> End {

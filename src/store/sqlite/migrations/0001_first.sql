@@ -19,6 +19,7 @@ CREATE TABLE webhooks (
 CREATE TABLE events (
     id           INTEGER PRIMARY KEY,
     webhook      INTEGER,           -- NULL: a receipt without body
+    place        INTEGER NOT NULL,  -- in the webhook, from 0
     account      INTEGER NOT NULL,
     received_at  INTEGER NOT NULL,
     request_id   TEXT NOT NULL,

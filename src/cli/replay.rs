@@ -1,0 +1,1 @@
+//! `birdwire replay`
