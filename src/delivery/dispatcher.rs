@@ -273,8 +273,7 @@ impl Dispatcher {
     }
 
     async fn disable(&self, subscriber: &Subscriber, now: Timestamp) {
-        let why = Some((now, "answered 410 Gone".to_owned()));
-        match self.store.set_disabled(&subscriber.id, why).await {
+        match self.store.disable(&subscriber.id, "answered 410 Gone".to_owned(), now).await {
             Ok(_) => tracing::error!(subscriber = subscriber.id.0, "the subscriber answered 410 and is disabled"),
             Err(error) => tracing::error!(
                 subscriber = subscriber.id.0,
