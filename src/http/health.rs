@@ -12,17 +12,21 @@ use std::time::Duration;
 /// A store that does not commit within that time is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a webhook that could not be kept counts against readiness.
-const TROUBLE: Duration = Duration::from_secs(10);
+/// How long a webhook that could not be kept counts against readiness; short, because a gateway that is well again
+/// should be seen to be.
+const TROUBLE: Duration = Duration::from_secs(3);
 
 /// The latest webhook that could not be kept, and why: a nearly full disk may still take a probe's small commit.
 #[derive(Default)]
 pub struct Trouble(Mutex<Option<(Timestamp, String)>>);
 
 impl Trouble {
-    /// A webhook could not be kept at `now`.
-    pub(super) fn note(&self, now: Timestamp, why: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, why.to_owned()));
+    /// A webhook could not be kept at `now`. Says whether that is news: one line in the log is enough for a full disk.
+    pub(super) fn note(&self, now: Timestamp, why: &str) -> bool {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = latest.as_ref().is_none_or(|(at, before)| now.since(*at) >= TROUBLE || before != why);
+        *latest = Some((now, why.to_owned()));
+        is_news
     }
 
     fn recent(&self, now: Timestamp) -> Option<String> {
