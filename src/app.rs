@@ -184,6 +184,8 @@ async fn run(
     });
 
     tokio::select! {
+        // In this order: once told to drain, parts that end are no surprise.
+        biased;
         () = shutdown.drain.cancelled() => {}
         broken = store.failed() => return Err(broken.into()),
         ended = parts.join_next() => return Err(AppError::Ended(name(ended))),
