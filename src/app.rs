@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How often old rows are looked for.
-const JANITOR_EVERY: Duration = Duration::from_secs(60);
+const JANITOR_EVERY: Duration = Duration::from_mins(1);
 
 /// Rows removed in one transaction: few enough that webhooks behind it do not notice.
 const JANITOR_BATCH: usize = 500;
@@ -184,11 +184,12 @@ async fn run(
     });
 
     tokio::select! {
-        // In this order: once told to drain, parts that end are no surprise.
+        // Every part ends when the drain begins: asked in any other order, that would look like a fault.
         biased;
         () = shutdown.drain.cancelled() => {}
         broken = store.failed() => return Err(broken.into()),
-        ended = parts.join_next() => return Err(AppError::Ended(name(ended))),
+        // One that panicked has printed where.
+        ended = parts.join_next() => return Err(AppError::Ended(ended.and_then(Result::ok).unwrap_or("gateway"))),
     }
     tracing::info!("draining");
     let finish = async { while parts.join_next().await.is_some() {} };
@@ -199,14 +200,6 @@ async fn run(
     }
     parts.shutdown().await;
     Ok(())
-}
-
-fn name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
-    match ended {
-        Some(Ok(name)) => name,
-        // Its panic was printed where it happened.
-        Some(Err(_)) | None => "gateway",
-    }
 }
 
 /// Subscribers that the file no longer names keep what they are owed; somebody should know.

@@ -166,7 +166,11 @@ fn fault(error: &hyper_util::client::legacy::Error) -> Fault {
             return Fault::Unresolved;
         }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>()
+            || inner.is_some_and(
+                <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<rustls::Error>,
+            )
+        {
             return Fault::Tls;
         }
         cause = error.source();

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod health;
+mod patience;
 pub mod receiver;
 pub mod request_id;
 pub mod server;

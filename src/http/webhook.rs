@@ -170,7 +170,7 @@ async fn discard(mut body: Body, gateway: &Gateway) {
     let all = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, |data| data.len());
+            seen += frame.data_ref().map_or(0, bytes::Bytes::len);
             if seen > DISCARD {
                 break;
             }
