@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::store::StoreError;
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -81,11 +82,13 @@ impl Outcome {
 
 pub(super) async fn receive(
     State(gateway): State<Arc<Gateway>>,
-    Path(account): Path<String>,
+    account: Result<Path<String>, PathRejection>,
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
     let timer = gateway.metrics.webhook_seconds.start_timer();
+    // A path that is no text names no account, like any other that names none.
+    let account = account.map(|Path(account)| account).unwrap_or_default();
     let outcome = handle(&gateway, &account, request_id, request).await;
     gateway.metrics.webhooks.with_label_values(&[outcome.word()]).inc();
     timer.observe_duration();
