@@ -127,20 +127,22 @@ async fn handle(gateway: &Arc<Gateway>, account: &str, request_id: RequestId, re
             Outcome::Unverified
         }
         Ok(Ok(Some(Err(Refusal::Store(error))))) => {
-            gateway.trouble.note((gateway.clock)(), &error.to_string());
-            tracing::error!(
-                account.id = account,
-                request.id = request_id.0,
-                error = &error as &dyn std::error::Error,
-                "a webhook could not be kept"
-            );
+            if gateway.trouble.note((gateway.clock)(), &error.to_string()) {
+                tracing::error!(
+                    account.id = account,
+                    request.id = request_id.0,
+                    error = &error as &dyn std::error::Error,
+                    "webhooks cannot be kept"
+                );
+            }
             if matches!(error, StoreError::Overloaded) { Outcome::Overloaded } else { Outcome::Unavailable }
         }
         // Its panic was printed where it happened.
         Ok(Ok(None) | Err(_)) => Outcome::Unavailable,
         Err(_) => {
-            gateway.trouble.note((gateway.clock)(), "a commit took too long");
-            tracing::error!(account.id = account, request.id = request_id.0, "a commit took too long");
+            if gateway.trouble.note((gateway.clock)(), "a commit took too long") {
+                tracing::error!(account.id = account, request.id = request_id.0, "commits take too long");
+            }
             Outcome::Unavailable
         }
     }
