@@ -44,8 +44,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario("terminate", "C4, D6: SIGTERM under load; a second gateway on the same store", |a| {
         Box::pin(process::terminate(a))
     }),
+    Scenario("terminate-hanging", "C4: SIGTERM while deliveries hang, and twice: the drain has an end", |a| {
+        Box::pin(process::terminate_hanging(a))
+    }),
     Scenario("disk-full", "D1: the disk is full for a while: 503, no loss, recovery without a restart", |a| {
         Box::pin(disk::full(a))
+    }),
+    Scenario("crash-loop", "C8: SIGKILL at every moment of a start, on an empty and on a used folder", |a| {
+        Box::pin(process::crash_loop(a))
     }),
     Scenario("kills", "C1: SIGKILL ten times under load of 2,000 webhooks", |a| Box::pin(process::kills(a))),
 ];

@@ -204,6 +204,16 @@ impl Node {
         Ok(std::fs::read_to_string(&self.stderr)?)
     }
 
+    /// Waits until it has said this so often.
+    pub(crate) async fn until_said(&self, what: &str, times: usize, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        while self.said()?.matches(what).count() < times {
+            ensure!(Instant::now() < deadline, "{} does not say {what:?} within {within:?}", self.name);
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     fn child(&mut self) -> Result<&mut Child> {
         self.child.as_mut().with_context(|| format!("{} does not run", self.name))
     }

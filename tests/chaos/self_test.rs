@@ -122,6 +122,13 @@ const FINE: &[(&str, Spoil)] = &[
         again(s, 1);
         s.deliveries[1].reply = Reply::Cut;
     }),
+    ("a cut delivery that a kill repeats, and that is refused before it is taken", |s| {
+        s.allowed.kills = 1;
+        again(s, 1);
+        again(s, 1);
+        s.deliveries[1].reply = Reply::Cut;
+        s.deliveries[2].reply = Reply::Status(503);
+    }),
     ("a replay, out of order", |s| {
         let mut replay = s.deliveries[0].clone();
         replay.replay = true;

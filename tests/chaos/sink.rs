@@ -2,7 +2,7 @@
 
 use crate::ledger::{Delivery, Reply};
 use crate::node::SECRET;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -50,8 +50,17 @@ struct Inner {
     program: Program,
     began: Instant,
     book: Mutex<Book>,
-    /// How many different events were taken.
-    taken: watch::Sender<usize>,
+    /// How much has come.
+    progress: watch::Sender<Progress>,
+}
+
+/// How far a subscriber is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Deliveries that came.
+    seen: usize,
+    /// Different events that were taken.
+    taken: usize,
 }
 
 #[derive(Default)]
@@ -72,7 +81,7 @@ impl Sink {
             program,
             began,
             book: Mutex::default(),
-            taken: watch::Sender::new(0),
+            progress: watch::Sender::new(Progress::default()),
         });
         let routes = Router::new().route("/", post(receive)).with_state(inner.clone());
         let server = tokio::spawn(async move {
@@ -94,16 +103,25 @@ impl Sink {
 
     /// How many different events it took.
     pub(crate) fn taken(&self) -> usize {
-        *self.inner.taken.borrow()
+        self.inner.progress.borrow().taken
     }
 
     /// Waits until it took so many different events.
     pub(crate) async fn until(&self, events: usize, within: Duration) -> Result<()> {
-        let mut taken = self.inner.taken.subscribe();
-        let waited = tokio::time::timeout(within, taken.wait_for(|taken| *taken >= events)).await;
+        self.wait(within, |progress| progress.taken >= events).await.with_context(|| format!("{events} events"))
+    }
+
+    /// Waits until so many deliveries came, whatever was answered.
+    pub(crate) async fn until_seen(&self, deliveries: usize, within: Duration) -> Result<()> {
+        self.wait(within, |progress| progress.seen >= deliveries).await.with_context(|| format!("{deliveries} seen"))
+    }
+
+    async fn wait(&self, within: Duration, reached: impl Fn(&Progress) -> bool) -> Result<()> {
+        let mut progress = self.inner.progress.subscribe();
+        let waited = tokio::time::timeout(within, progress.wait_for(|now| reached(now))).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
-            _ => bail!("{} took {} of {events} events within {within:?}", self.name, self.taken()),
+            _ => bail!("{} got no further within {within:?}: {:?}", self.name, *self.inner.progress.borrow()),
         }
     }
 
@@ -131,6 +149,7 @@ impl Inner {
         *before += 1;
         let act = (self.program)(&delivery, *before - 1);
         book.deliveries.push(delivery);
+        self.progress.send_modify(|progress| progress.seen = book.deliveries.len());
         (book.deliveries.len() - 1, act)
     }
 
@@ -141,13 +160,7 @@ impl Inner {
         if reply.is_taken() {
             let id = delivery.id.clone();
             book.taken.insert(id);
-            let taken = book.taken.len();
-            drop(book);
-            self.taken.send_if_modified(|now| {
-                let more = *now < taken;
-                *now = taken.max(*now);
-                more
-            });
+            self.progress.send_modify(|progress| progress.taken = book.taken.len());
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::sink::{Act, Program, Sink};
 use crate::verdict::{self, Allowed, Invariant, ListedEvent, Violation};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -108,17 +109,37 @@ pub(crate) fn willing() -> Program {
     Box::new(|_, _| Act::Answer(200))
 }
 
+/// A subscriber that refuses now and then, and takes its time: each answer is chance, but the same in every run.
+pub(crate) fn moody(seed: u64) -> Program {
+    Box::new(move |delivery, before| {
+        let mut hash = DefaultHasher::new();
+        (seed, &delivery.id, before).hash(&mut hash);
+        let mut random = fastrand::Rng::with_seed(hash.finish());
+        match random.u32(..10) {
+            0 => Act::Answer(503),
+            1..5 => Act::Delay(Duration::from_millis(random.u64(1..20)), 200),
+            _ => Act::Answer(200),
+        }
+    })
+}
+
 impl Stage {
     /// Starts subscribers and gateway.
     pub(crate) async fn set(arena: &Arena, sinks: Vec<(&str, Program)>, setting: Setting) -> Result<Self> {
+        let mut stage = Self::prepare(arena, sinks, setting).await?;
+        stage.node.start().await?;
+        Ok(stage)
+    }
+
+    /// Starts subscribers; the gateway does not run yet.
+    pub(crate) async fn prepare(arena: &Arena, sinks: Vec<(&str, Program)>, setting: Setting) -> Result<Self> {
         let began = Instant::now();
         let client = reqwest::Client::builder().no_proxy().build()?;
         let mut running = Vec::with_capacity(sinks.len());
         for (name, program) in sinks {
             running.push(Sink::start(name, began, program).await?);
         }
-        let mut node = node("node", &arena.folder, &running, &setting, client.clone())?;
-        node.start().await?;
+        let node = node("node", &arena.folder, &running, &setting, client.clone())?;
         let sender = Sender::new(client.clone(), node.webhook_url(), began);
         let folder = arena.folder.clone();
         Ok(Self { node, sender, sinks: running, setting, folder, client, kills: 0, peak: 0 })
@@ -134,11 +155,27 @@ impl Stage {
         self.sinks.iter().find(|sink| sink.name() == name).with_context(|| format!("there is no subscriber {name}"))
     }
 
-    /// Kills the gateway and starts it again on the same folder; says how long it took to be ready.
-    pub(crate) async fn kill_and_restart(&mut self) -> Result<Duration> {
+    /// Kills the gateway.
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.note_memory()?;
         self.node.kill()?;
         self.kills += 1;
+        Ok(())
+    }
+
+    /// Starts the gateway and kills it before it can be ready, so often.
+    pub(crate) async fn crash_while_starting(&mut self, times: usize, random: &mut fastrand::Rng) -> Result<()> {
+        for _ in 0..times {
+            self.node.spawn()?;
+            tokio::time::sleep(Duration::from_micros(random.u64(1_000..60_000))).await;
+            self.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Kills the gateway and starts it again on the same folder; says how long it took to be ready.
+    pub(crate) async fn kill_and_restart(&mut self) -> Result<Duration> {
+        self.kill()?;
         let began = Instant::now();
         self.node.start().await?;
         Ok(began.elapsed())

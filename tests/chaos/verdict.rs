@@ -209,17 +209,15 @@ fn nothing_lost(subscriber: &str, sent: &Sent<'_>, received: &[(&Delivery, Event
     }
 }
 
-/// A delivery that comes again after it was taken or cut is a duplicate. After a refusal or a hang it is what was
-/// asked for. A crash may repeat what was under way: one delivery per lane, as many lanes as may be under way.
+/// A delivery that comes again when it was last taken or cut is a duplicate. After a refusal or a hang it is what
+/// was asked for. A crash may repeat what was under way: one delivery per lane, as many lanes as may be under way.
 fn duplicates(subscriber: &str, received: &[(&Delivery, Event)], allowed: &Allowed, verdict: &mut Verdict) {
-    let mut seen: HashSet<&str> = HashSet::new();
+    let mut last: HashMap<&str, Reply> = HashMap::new();
     let mut by_lane: BTreeMap<&str, Vec<&Delivery>> = BTreeMap::new();
     for (delivery, _) in received.iter().filter(|(d, _)| !d.replay) {
-        if seen.contains(delivery.id.as_str()) {
+        let before = last.insert(&delivery.id, delivery.reply);
+        if before.is_some_and(|reply| reply.is_taken() || reply == Reply::Cut) {
             by_lane.entry(&delivery.lane).or_default().push(delivery);
-        }
-        if delivery.reply.is_taken() || delivery.reply == Reply::Cut {
-            seen.insert(&delivery.id);
         }
     }
     for repeats in by_lane.values().filter(|repeats| repeats.len() > allowed.kills) {

@@ -1,6 +1,7 @@
 //! The one integration test binary: everything that is tested through the crate's public face.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod app;
 mod bird_props;
 mod conformance;
 mod fixtures;

@@ -13,10 +13,16 @@ const MEMORY: u64 = 64 * 1024;
 pub(crate) async fn load(arena: Arena) -> Result<Report> {
     let stage = Stage::set(&arena, vec![("crm", willing())], Setting::default()).await?;
     let load = arena.load(50, 50);
-    let took = stage.sender.run(load).await?;
+    let sender = stage.sender.clone();
+    let sending = tokio::spawn(async move { sender.run(load).await });
+    stage.sender.until(arena.patience(60), |progress| progress.taken >= load.webhooks() / 2).await?;
+    // An operator may look while it works.
+    let seen = stage.node.events()?.len();
+    let took = sending.await.context("the provider broke")??;
     let drained = stage.settle(arena.patience(60)).await?;
     let mut report = stage.finish().await?;
     let (peak, duplicates) = (report.peak, report.duplicates);
+    report.expect(seen >= load.webhooks() / 2, Invariant::Honest, || format!("under load only {seen} events are seen"));
     report.expect(peak < MEMORY, Invariant::Bounds, || format!("the gateway took {peak} KiB"));
     report.expect(duplicates == 0, Invariant::BoundedDuplicates, || format!("{duplicates} without any fault"));
     report.fact(rate(load.webhooks(), took));

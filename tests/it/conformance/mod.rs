@@ -3,14 +3,14 @@
 //! A case is an ordinary function of an engine; the macro only makes it a test. A new engine is an implementation of
 //! [`Engine`] and one line at the end of this file.
 
-mod engines;
+pub(crate) mod engines;
 mod inbound;
 mod lanes;
 mod opening;
 mod property;
 mod replays;
 mod upkeep;
-mod world;
+pub(crate) mod world;
 
 use std::any::Any;
 

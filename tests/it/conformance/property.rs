@@ -221,7 +221,7 @@ pub(crate) async fn any_order_of_events_delivers_each_once_and_in_order(engine: 
                     for step in &steps {
                         world = model.step(world, step).await;
                     }
-                    tokio::time::timeout(Duration::from_secs(60), model.finish(world)).await.expect("an end");
+                    tokio::time::timeout(Duration::from_mins(1), model.finish(world)).await.expect("an end");
                 });
                 Ok(())
             })

@@ -23,7 +23,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// How long lanes are leased here.
-pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
 
 /// So many seconds into the case.
 pub(crate) fn at(seconds: u64) -> Timestamp {
