@@ -7,6 +7,7 @@
 mod bird; // a new provider: its folder here...
 mod hmac;
 mod lenient;
+mod line;
 pub mod verified;
 
 use crate::domain::account::Account;
@@ -18,7 +19,7 @@ use crate::domain::webhook::RawWebhook;
 use verified::Verified;
 
 /// Every provider there is.
-pub const PROVIDERS: &[Provider] = &[bird::PROVIDER]; // ...and its entry here
+pub const PROVIDERS: &[Provider] = &[bird::PROVIDER, line::PROVIDER]; // ...and its entry here
 
 /// See [`Provider::build`].
 pub type Build = fn(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>>;

@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bird_props;
+mod downstream;
 mod fixtures;
+mod line_props;
+mod mutation;
 mod sample;

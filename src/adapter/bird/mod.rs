@@ -1,4 +1,4 @@
-//! Bird's Channels API (what was MessageBird), which carries LINE.
+//! Bird's Channels API (what was MessageBird), which carries LINE and SMS.
 //!
 //! Not Bird's newer developer platform, whose webhooks are signed differently and know no LINE, and not the
 //! legacy MessageBird API.
@@ -20,7 +20,7 @@ use settings::BirdAccount;
 
 /// Bird.
 pub(crate) const PROVIDER: Provider = Provider {
-    schema: ProviderSchema { provider: "bird", channels: &[Channel::Line], keys: settings::KEYS },
+    schema: ProviderSchema { provider: "bird", channels: &[Channel::Line, Channel::Sms], keys: settings::KEYS },
     build,
     sign: verify::sign,
 };
