@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
 
 /// Bytes in a SHA-256 block, to which HMAC brings every key.
 const BLOCK: usize = 64;
@@ -54,6 +55,14 @@ pub(crate) fn sha256(bytes: &[u8]) -> Tag {
     Sha256::digest(bytes).into()
 }
 
+/// The SHA-256 of `bytes` in hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    sha256(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}"); // a String takes everything
+        hex
+    })
+}
+
 /// The bytes of a base64 signature; `None` when it is not padded standard base64 of 32 bytes.
 pub(crate) fn decode_tag(text: &str) -> Option<Tag> {
     STANDARD.decode(text).ok()?.try_into().ok()
@@ -83,6 +92,12 @@ mod tests {
             theirs.update(b"message");
             assert_eq!(ours, STANDARD.encode(theirs.finalize().into_bytes()), "{length}");
         }
+    }
+
+    #[test]
+    fn hashes_are_lower_case_hex() {
+        let want = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256_hex(b""), want);
     }
 
     #[test]

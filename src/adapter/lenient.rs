@@ -90,6 +90,15 @@ impl<'a> Field<'a> {
         self.decimal()?.as_str().parse().ok()
     }
 
+    /// True or false; anything else is absent.
+    pub(crate) fn boolean(self) -> Option<bool> {
+        match self.0? {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
     /// An object's fields; `None` for anything that is not an object. Of a repeated key the last one counts.
     pub(crate) fn object<T: Object<'a>>(self) -> Option<T> {
         let json = self.0.filter(|text| text.starts_with('{'))?;
@@ -294,6 +303,10 @@ mod tests {
         assert_eq!(field("\"-3\"").integer(), Some(-3));
         assert_eq!(field("3.5").integer(), None);
         assert_eq!(field("99999999999999999999").integer(), None);
+        assert_eq!(
+            [" true ", "false", "\"true\"", "1"].map(|json| field(json).boolean()),
+            [Some(true), Some(false), None, None]
+        );
     }
 
     #[test]

@@ -7,11 +7,12 @@
 mod bird; // a new provider: its folder here...
 mod hmac;
 mod lenient;
+mod line;
 pub mod verified;
 
 use crate::domain::account::Account;
 use crate::domain::event::{Erase, InboundEvent};
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::secret::Secret;
 use crate::domain::settings::{ProviderSchema, Settings};
 use crate::domain::time::Timestamp;
@@ -19,7 +20,7 @@ use crate::domain::webhook::RawWebhook;
 use verified::Verified;
 
 /// Every provider there is.
-pub const PROVIDERS: &[Provider] = &[bird::PROVIDER]; // ...and its entry here
+pub const PROVIDERS: &[Provider] = &[bird::PROVIDER, line::PROVIDER]; // ...and its entry here
 
 /// See [`Provider::build`].
 pub type Build = fn(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>>;
@@ -37,6 +38,8 @@ pub struct Provider {
     pub build: Build,
     /// The headers with which the provider would send `body` to `url` at `now`, signed with `key`.
     pub sign: Sign,
+    /// The id, under an account, of the message that the provider knows by an id of its own.
+    pub message_id: fn(AccountId, provider_id: &str) -> MessageId,
 }
 
 /// The provider of that name.
@@ -52,9 +55,6 @@ pub trait Adapter: Erase + Send + Sync {
     /// Everything in the webhook, in order. Total: what cannot be understood is an event in quarantine, and one
     /// bad event never spoils its siblings. Empty only for a webhook that really holds no events.
     fn events(&self, webhook: &Verified<'_>) -> Vec<InboundEvent>;
-
-    /// The message that the provider knows by `provider_id`, whether or not there is one.
-    fn message_id(&self, provider_id: &str) -> MessageId;
 
     /// The headers worth keeping beside the raw body, in lower case.
     fn kept_headers(&self) -> &'static [&'static str];

@@ -6,7 +6,6 @@ use super::{ConfigArgs, Done, Failure};
 use crate::app;
 use crate::domain::delivery::State;
 use crate::domain::route::SubscriberId;
-use crate::domain::time::Timestamp;
 use crate::store::Access;
 use crate::store::listing::{AttemptRow, DeliveryDetail, DeliveryQuery, DeliveryRow, ReplayOf};
 use clap::{Args, Subcommand};
@@ -135,12 +134,7 @@ async fn show(options: ShowOptions) -> Done {
 }
 
 async fn replay(options: ReplayOptions) -> Done {
-    let since = match options.since {
-        None => None,
-        Some(text) => Some(Timestamp::parse(&text).ok_or_else(|| {
-            Failure::Usage(format!("--since: {text:?} is no RFC 3339 time such as 2026-01-02T03:04:05Z"))
-        })?),
-    };
+    let since = super::replay::moment("--since", options.since.as_deref())?;
     let clock = app::system_clock();
     let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock)?;
     let of = if options.dead { ReplayOf::Dead { since } } else { ReplayOf::Deliveries(options.ids) };
@@ -151,6 +145,7 @@ async fn replay(options: ReplayOptions) -> Done {
         line(&serde_json::to_string(&ReplayedRow {
             replayed: &done.replayed,
             still_owed: &done.still_owed,
+            erased: &done.erased,
             unknown: &done.unknown,
         })?)?;
     } else {
@@ -159,16 +154,20 @@ async fn replay(options: ReplayOptions) -> Done {
             line(&format!("{id} was owed anyway, and is due now"))?;
         }
     }
+    for id in &done.erased {
+        anstream::eprintln!("birdwire: {id} cannot be sent again: its message was taken back");
+    }
     for id in &done.unknown {
         anstream::eprintln!("birdwire: there is no delivery {id}");
     }
-    if done.unknown.is_empty() { Ok(()) } else { Err(Failure::NotGood) }
+    if done.unknown.is_empty() && done.erased.is_empty() { Ok(()) } else { Err(Failure::NotGood) }
 }
 
 #[derive(Serialize)]
 struct ReplayedRow<'a> {
     replayed: &'a [i64],
     still_owed: &'a [i64],
+    erased: &'a [i64],
     unknown: &'a [i64],
 }
 

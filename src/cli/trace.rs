@@ -2,6 +2,7 @@
 
 use super::output::{line, time};
 use super::{ConfigArgs, Done, Failure};
+use crate::adapter::PROVIDERS;
 use crate::app;
 use crate::domain::delivery::State;
 use crate::domain::event::End;
@@ -24,13 +25,14 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(options: Options) -> Done {
-    let config = options.config.load()?;
-    let store = app::open_store(&config, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
     let id = options.id.trim();
     let mut query = TraceQuery { ids: Vec::new(), keys: vec![id.to_owned()] };
     query.ids.extend(Uuid::try_parse(id).ok());
-    // Under every account: the provider's id names another message in each.
-    query.ids.extend(app::accounts(&config)?.iter().map(|(_, adapter)| adapter.message_id(id).0));
+    // Under every account and provider: a provider's id names another message in each.
+    for account in store.accounts().await? {
+        query.ids.extend(PROVIDERS.iter().map(|provider| (provider.message_id)(account, id).0));
+    }
     query.ids.sort_unstable();
     query.ids.dedup();
     if id.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -43,7 +45,10 @@ pub(super) async fn run(options: Options) -> Done {
     for trace in &found {
         let steps = steps(trace);
         if options.json {
-            line(&serde_json::to_string(&Traced { message: trace.message.as_ref().map(|m| m.id.to_string()), steps })?)?;
+            line(&serde_json::to_string(&Traced {
+                message: trace.message.as_ref().map(|m| m.id.to_string()),
+                steps,
+            })?)?;
         } else {
             line(&head(trace))?;
             for step in &steps {

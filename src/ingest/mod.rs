@@ -3,10 +3,12 @@
 //! Before verification nothing is kept. After it nothing is refused: what cannot be understood is kept aside raw,
 //! because a provider's retry cannot repair our parser.
 
+pub mod replay;
+
 use crate::adapter::verified::verify;
 use crate::adapter::{Adapter, VerifyError};
 use crate::domain::account::Account;
-use crate::domain::event::{End, Oddity};
+use crate::domain::event::{End, InboundEvent, Oddity};
 use crate::domain::ids::AccountId;
 use crate::domain::webhook::RawWebhook;
 use crate::store::inbound::{Inbound, Outlet, Prepared};
@@ -66,6 +68,11 @@ impl Ingest {
         self.desks.get(&account)
     }
 
+    fn prepare(&self, desk: &Desk, events: Vec<InboundEvent>) -> Vec<Prepared> {
+        let prepare = |(place, event)| Prepared::new(event, place, &desk.account, &*self.outlet.render);
+        events.into_iter().enumerate().map(prepare).collect()
+    }
+
     /// Keeps one webhook. `Ok` means that everything it causes is durable, or was before. `hold` is dropped when
     /// the store is done with the body.
     pub async fn accept(
@@ -79,8 +86,7 @@ impl Ingest {
         let events = desk.adapter.events(&verified);
 
         let oddities = events.iter().flat_map(|event| event.oddities.iter().copied()).collect();
-        let events =
-            events.into_iter().map(|event| Prepared::new(event, &desk.account, &*self.outlet.render)).collect();
+        let events = self.prepare(desk, events);
         let headers = desk
             .adapter
             .kept_headers()
@@ -97,6 +103,7 @@ impl Ingest {
                 body: webhook.body,
                 events,
                 outlet: self.outlet.clone(),
+                kept: None,
                 erase: desk.adapter.clone(),
                 hold,
             })

@@ -14,7 +14,7 @@ pub mod trace;
 
 use crate::domain::account::Account;
 use crate::domain::delivery::Order;
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use inbound::{Inbound, Receipt};
@@ -77,6 +77,9 @@ pub trait Store: Send + Sync {
 
     /// The way of everything that the asked ids stand for.
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError>;
+
+    /// Every account that ever received something.
+    async fn accounts(&self) -> Result<Vec<AccountId>, StoreError>;
 
     /// Every subscriber ever registered.
     async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError>;

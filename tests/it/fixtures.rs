@@ -3,22 +3,21 @@
 //!
 //! `CASE=bird/text` runs one case, `UPDATE_FIXTURES=1` writes the expected files anew.
 
+use crate::downstream::Downstream;
 use crate::sample;
 use birdwire::adapter::{PROVIDERS, Provider};
-use birdwire::domain::account::Channel;
-use birdwire::domain::conversation::{Change, Conversation, observe};
-use birdwire::domain::event::{Content, EventType, InboundEvent, OutboundEvent, Record};
+use birdwire::domain::account::{Account, Channel};
+use birdwire::domain::event::{Content, InboundEvent};
 use birdwire::domain::format::RecordFormat;
 use birdwire::domain::settings::SettingValue;
-use birdwire::voipbin::Renderer;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every row of what we promise about Bird's body types.
-const BIRD_BODY_TYPES: [&str; 14] = [
+const BIRD_BODY_TYPES: &[&str] = &[
     "text",
     "html",
     "image",
@@ -34,6 +33,63 @@ const BIRD_BODY_TYPES: [&str; 14] = [
     "(unknown)",
     "(none)",
 ];
+/// Every kind of event of Bird's, and whether we have it from LINE or as SMS.
+const BIRD_EVENTS: &[&str] = &[
+    "line.inbound",
+    "line.outbound",
+    "line.interaction",
+    "sms.inbound",
+    "sms.outbound",
+    "sms.interaction",
+    "(unknown)",
+    "(none)",
+];
+/// Every status of an outgoing message.
+const BIRD_STATUSES: &[&str] = &[
+    "accepted",
+    "rejected",
+    "processing",
+    "scheduled",
+    "sent",
+    "sending_failed",
+    "delivered",
+    "delivery_failed",
+    "deleted",
+    "skipped",
+    "(unknown)",
+    "(none)",
+];
+/// Every type of event that LINE documents.
+const LINE_EVENTS: &[&str] = &[
+    "message",
+    "messageEdited",
+    "unsend",
+    "postback",
+    "follow",
+    "unfollow",
+    "join",
+    "leave",
+    "memberJoined",
+    "memberLeft",
+    "videoPlayComplete",
+    "beacon",
+    "accountLink",
+    "membership",
+    "module",
+    "activated",
+    "deactivated",
+    "botSuspended",
+    "botResumed",
+    "delivery",
+    "things",
+    "(unknown)",
+    "(none)",
+];
+/// Every type of message that LINE documents.
+const LINE_MESSAGES: &[&str] =
+    &["text", "image", "video", "audio", "file", "location", "sticker", "(unknown)", "(none)"];
+/// Every place that LINE documents.
+const LINE_SOURCES: &[&str] = &["user", "group", "room", "(unknown)", "(none)"];
 
 fn folders(of: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(of).map(|dir| dir.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
@@ -52,12 +108,13 @@ fn name(path: &Path) -> &str {
 }
 
 /// The case's events, through the account that `account.json` changes if there is one.
-fn events(provider: &Provider, case: &Path) -> (birdwire::domain::account::Account, Vec<InboundEvent>) {
-    let mut account = sample::account();
+fn events(provider: &Provider, case: &Path) -> (Account, Vec<InboundEvent>) {
+    let mut account = sample::account(provider);
     let mut settings = sample::settings(provider);
     if let Ok(changes) = fs::read(case.join("account.json")) {
         let changes: Value = serde_json::from_slice(&changes).unwrap();
         account.address = changes["address"].as_str().map(str::to_owned);
+        account.name = changes["name"].as_str().map_or(account.name, str::to_owned);
         account.channel = changes["type"].as_str().map_or(Channel::Line, |text| Channel::parse(text).unwrap());
         for (key, value) in changes["settings"].as_object().into_iter().flatten() {
             let key = provider.schema.keys.iter().find(|known| known.name == key).expect("a key of the provider");
@@ -71,32 +128,13 @@ fn events(provider: &Provider, case: &Path) -> (birdwire::domain::account::Accou
 }
 
 /// What the events cause on an empty store, one body a line.
-fn downstream(account: &birdwire::domain::account::Account, events: &[InboundEvent], format: RecordFormat) -> String {
-    let render = Renderer::new(format);
-    let mut known: BTreeMap<String, Conversation> = BTreeMap::new();
-    let mut lines = String::new();
-    let mut line = |event_type, record: Record<'_>, cause: &str| {
-        let event = OutboundEvent::new(&render, account.id, event_type, record, cause);
+fn downstream(account: &Account, events: &[InboundEvent], format: RecordFormat) -> String {
+    let mut downstream = Downstream::new(account, format);
+    events.iter().for_each(|event| downstream.take(event));
+    downstream.told.into_iter().fold(String::new(), |mut lines, event| {
         writeln!(lines, "{}", String::from_utf8(event.body).unwrap()).unwrap();
-    };
-    for event in events {
-        let Content::Message(new) = &event.content else { continue };
-        let key = &event.key.as_ref().expect("a message is recognised when it is repeated").provider_key;
-        let sighting = &new.sighting;
-        match observe(known.get(&sighting.dialog_id), sighting, account) {
-            Change::Created(made) => {
-                line(EventType::ConversationCreated, Record::Conversation(&made), "");
-                known.insert(sighting.dialog_id.clone(), made);
-            }
-            Change::Updated(changed) => {
-                line(EventType::ConversationUpdated, Record::Conversation(&changed), key);
-                known.insert(sighting.dialog_id.clone(), changed);
-            }
-            Change::None => {}
-        }
-        line(EventType::ConversationMessageCreated, Record::Message(&new.message), "");
-    }
-    lines
+        lines
+    })
 }
 
 fn quarantine(events: &[InboundEvent]) -> String {
@@ -150,21 +188,49 @@ fn every_request_causes_exactly_what_is_written_beside_it() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-#[test]
-fn every_body_type_of_bird_has_a_case() {
-    let provider = birdwire::adapter::provider("bird").unwrap();
-    let mut seen = BTreeSet::new();
-    for case in cases(provider) {
-        let Ok(request) = serde_json::from_slice::<Value>(&fs::read(case.join("request.json")).unwrap()) else {
-            continue;
-        };
-        let message = request.get("payload").unwrap_or(&request);
-        let kind = match message["body"]["type"].as_str() {
+/// The requests of a provider that are JSON.
+fn requests(provider: &str) -> Vec<Value> {
+    let read = |case: PathBuf| serde_json::from_slice(&fs::read(case.join("request.json")).unwrap()).ok();
+    cases(birdwire::adapter::provider(provider).unwrap()).into_iter().filter_map(read).collect()
+}
+
+/// Fails when one of `rows` is in none of what was `seen`.
+fn all_seen(rows: &'static [&'static str], seen: impl Iterator<Item = Option<String>>) {
+    let seen: BTreeSet<&str> = seen
+        .map(|name| match name {
             None => "(none)",
-            Some(kind) => BIRD_BODY_TYPES.into_iter().find(|known| *known == kind).unwrap_or("(unknown)"),
-        };
-        seen.insert(kind);
-    }
-    let missing: Vec<_> = BIRD_BODY_TYPES.into_iter().filter(|kind| !seen.contains(kind)).collect();
+            Some(name) => rows.iter().copied().find(|known| *known == name).unwrap_or("(unknown)"),
+        })
+        .collect();
+    let missing: Vec<_> = rows.iter().filter(|row| !seen.contains(*row)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+#[test]
+fn every_row_of_bird_has_a_case() {
+    let requests = requests("bird");
+    let messages: Vec<&Value> = requests.iter().map(|request| request.get("payload").unwrap_or(request)).collect();
+    all_seen(BIRD_EVENTS, requests.iter().map(|request| text(&request["event"])));
+    all_seen(BIRD_BODY_TYPES, messages.iter().map(|message| text(&message["body"]["type"])));
+    let outgoing = messages.iter().filter(|message| message["direction"] == "outgoing");
+    all_seen(BIRD_STATUSES, outgoing.map(|message| text(&message["status"])));
+}
+
+#[test]
+fn every_row_of_line_has_a_case() {
+    let requests = requests("line");
+    let events: Vec<&Value> = requests.iter().filter_map(|request| request["events"].as_array()).flatten().collect();
+    all_seen(LINE_EVENTS, events.iter().map(|event| text(&event["type"])));
+    all_seen(LINE_SOURCES, events.iter().map(|event| text(&event["source"]["type"])));
+    for kind in ["message", "messageEdited"] {
+        let mut of_kind = events.iter().filter(|event| event["type"] == kind);
+        assert!(of_kind.any(|event| event["source"]["type"] == "group"), "no {kind} in a group");
+    }
+    let messages = events.iter().filter(|event| event["type"] == "message");
+    all_seen(LINE_MESSAGES, messages.map(|event| text(&event["message"]["type"])));
+    assert!(requests.iter().any(|request| request["events"].as_array().is_some_and(Vec::is_empty)), "no empty webhook");
 }

@@ -4,6 +4,9 @@
 mod app;
 mod bird_props;
 mod conformance;
+mod downstream;
 mod fixtures;
+mod line_props;
+mod mutation;
 mod sample;
 mod tidy;

@@ -15,12 +15,16 @@ use uuid::Uuid;
 pub(crate) const URL: &str = "https://gw.example.com/v1.0/conversation/accounts/6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
 const KEY: &str = "fixture-key";
 
-/// The account of every fixture.
-pub(crate) fn account() -> Account {
+/// The account of every fixture of the provider.
+pub(crate) fn account(provider: &Provider) -> Account {
+    let name = match provider.schema.provider {
+        "bird" => "LINE through Bird",
+        _ => "LINE, direct",
+    };
     Account {
         id: AccountId(Uuid::parse_str("6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01").unwrap()),
         customer_id: CustomerId(Uuid::parse_str("5e4a0680-804e-11ec-8477-2fea5968d85b").unwrap()),
-        name: "LINE through Bird".into(),
+        name: name.into(),
         channel: Channel::Line,
         address: None,
     }

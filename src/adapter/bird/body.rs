@@ -8,7 +8,7 @@ use super::wire::{
 use crate::adapter::lenient::{Entries, Field};
 use crate::domain::event::{Oddity, Quarantine};
 use crate::domain::ids::MessageId;
-use crate::domain::message::{Decimal, Emoji, Location, Media, MediaKind, Metadata, Postback, span_texts};
+use crate::domain::message::{Decimal, Direction, Emoji, Location, Media, MediaKind, Metadata, Postback, span_texts};
 use std::fmt::Arguments;
 
 /// Bird's documented body types; the content sits under a key of the same name.
@@ -29,7 +29,8 @@ const KNOWN: [&str; 12] = [
 /// A type name comes from outside and ends up in texts and paths.
 const MAX_TYPE_CHARS: usize = 64;
 
-/// What a body says. Never both without text and without media.
+/// What a body says. A body that is there is never both without text and without media.
+#[derive(Default)]
 pub(crate) struct Body {
     /// What to show as text.
     pub(crate) text: String,
@@ -41,10 +42,38 @@ pub(crate) struct Body {
     pub(crate) oddities: Vec<Oddity>,
 }
 
-/// Reads `body`. `reference` is the platform's id of the message, which is also that of its file.
+/// Reads the body of an incoming message. `reference` is the platform's id of the message, which is also that of
+/// its file.
 pub(crate) fn read(body: Field<'_>, message: MessageId, reference: Option<&str>) -> Result<Body, Quarantine> {
-    let empty = Body { text: String::new(), medias: Vec::new(), metadata: Metadata::default(), oddities: Vec::new() };
-    let mut reader = Reader { message, reference, body: empty };
+    read_as(Direction::Incoming, body, message, reference)
+}
+
+/// Reads the body of an outgoing message, which may not be told (yet), or not other than as a template.
+pub(crate) fn read_sent(
+    body: Field<'_>,
+    template: Field<'_>,
+    message: MessageId,
+    reference: Option<&str>,
+) -> Result<Body, Quarantine> {
+    if !body.is_blank() {
+        return read_as(Direction::Outgoing, body, message, reference);
+    }
+    let mut reader = Reader { direction: Direction::Outgoing, message, reference, body: Body::default() };
+    if !template.is_blank() {
+        reader.push(MediaKind::Template, |_| {});
+        reader.body.text.push_str("[template]");
+        reader.unmapped("template".to_owned());
+    }
+    Ok(reader.body)
+}
+
+fn read_as(
+    direction: Direction,
+    body: Field<'_>,
+    message: MessageId,
+    reference: Option<&str>,
+) -> Result<Body, Quarantine> {
+    let mut reader = Reader { direction, message, reference, body: Body::default() };
     if let Some(entries) = body.object::<Entries>().filter(|entries| !entries.0.is_empty()) {
         reader.body(body, &entries)?;
     } else {
@@ -55,6 +84,7 @@ pub(crate) fn read(body: Field<'_>, message: MessageId, reference: Option<&str>)
 }
 
 struct Reader<'r> {
+    direction: Direction,
     message: MessageId,
     reference: Option<&'r str>,
     body: Body,
@@ -197,7 +227,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The tapped button, if there is one; other buttons have no home.
+    /// The tapped button, if there is one; other buttons, and those that we offer, have no home.
     fn actions(&mut self, path: &str, actions: Field<'_>) -> Result<(), Quarantine> {
         let path = format!("{path}.actions");
         for (i, field) in self.list(actions, &path).into_iter().enumerate() {
@@ -205,8 +235,9 @@ impl Reader<'_> {
                 continue;
             }
             let action: Action = field.object().unwrap_or_default();
-            let is_postback = action.kind.text(format_args!("{path}.{i}.type"))?.as_deref() == Some("postback");
-            if !is_postback || self.body.metadata.postback.is_some() {
+            let is_tapped = self.direction == Direction::Incoming
+                && action.kind.text(format_args!("{path}.{i}.type"))?.as_deref() == Some("postback");
+            if !is_tapped || self.body.metadata.postback.is_some() {
                 self.unmapped(format!("{path}.{i}"));
                 continue;
             }

@@ -1,14 +1,17 @@
 //! From a Bird webhook to the one event in it.
 
 use super::body::{self, Body};
-use super::wire::{Annotations, Envelope, Message as WireMessage, Part, Party, Receiver, ReplyTo, Sender};
+use super::wire::{Annotations, Envelope, Failure, Message as WireMessage, Part, Party, Receiver, ReplyTo, Sender};
+use crate::adapter::hmac::sha256_hex;
 use crate::adapter::lenient::{Field, unreadable};
 use crate::domain::account::{Account, Channel};
 use crate::domain::address::{Address, normalize_tel};
 use crate::domain::conversation::{Sighting, UNKNOWN_DIALOG};
-use crate::domain::event::{Content, DedupeKey, InboundEvent, NewMessage, Oddity, Quarantine, QuarantineReason};
-use crate::domain::ids::MessageId;
-use crate::domain::message::{Direction, Message, Status};
+use crate::domain::event::{
+    ChannelEvent, Content, DedupeKey, InboundEvent, NewMessage, Notice, Oddity, Quarantine, QuarantineReason,
+};
+use crate::domain::ids::{AccountId, ConversationId, MessageId};
+use crate::domain::message::{Direction, Message, ProviderStatus, Status};
 use crate::domain::time::Timestamp;
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -49,10 +52,11 @@ fn understand(
     let wanted = meant_for_us(account.channel, &envelope, &event)?;
     let message = message.ok_or_else(|| unreadable("payload"))?;
     check_channel(channel_id, &message)?;
-    if wanted == Wanted::Later {
-        return Err(Quarantine::new(QuarantineReason::Unsupported, "event"));
+    match wanted {
+        Wanted::Inbound => inbound(account, &message),
+        Wanted::Outbound => outbound(account, &message),
+        Wanted::Notice => notice(account, kind, payload, &message),
     }
-    inbound(account, &message)
 }
 
 /// The event's name; a message on its own is named by its direction.
@@ -69,10 +73,13 @@ fn name_of<'a>(
     Ok(Cow::Owned(format!("{}.{kind}", channel.as_str())))
 }
 
-#[derive(PartialEq, Eq)]
 enum Wanted {
-    Now,
-    Later,
+    /// Somebody wrote to us.
+    Inbound,
+    /// What became of a message of ours.
+    Outbound,
+    /// Anything else that happened on our channel.
+    Notice,
 }
 
 fn meant_for_us(channel: Channel, envelope: &Envelope<'_>, event: &str) -> Result<Wanted, Quarantine> {
@@ -80,8 +87,11 @@ fn meant_for_us(channel: Channel, envelope: &Envelope<'_>, event: &str) -> Resul
         return Err(Quarantine::new(QuarantineReason::Foreign, "service"));
     }
     match event.split_once('.') {
-        Some((platform, "inbound")) if platform == channel.as_str() => Ok(Wanted::Now),
-        Some((platform, _)) if platform == channel.as_str() => Ok(Wanted::Later),
+        Some((platform, kind)) if platform == channel.as_str() => Ok(match kind {
+            "inbound" => Wanted::Inbound,
+            "outbound" => Wanted::Outbound,
+            _ => Wanted::Notice,
+        }),
         _ => Err(Quarantine::new(QuarantineReason::Foreign, "event")),
     }
 }
@@ -98,50 +108,157 @@ fn check_channel(wanted: Option<Uuid>, message: &WireMessage<'_>) -> Result<(), 
 
 fn inbound(account: &Account, message: &WireMessage<'_>) -> Result<InboundEvent, Quarantine> {
     let id = message.id.filled("id")?.ok_or_else(|| unreadable("id"))?;
-    let (id, provider_key) = identify(account, &id);
+    let (id, provider_key) = identify(account.id, &id);
     let times = Times::read(message)?;
-    let sighting = sighting(account, message, times.at)?;
-
+    let sender: Sender = message.sender.object().unwrap_or_default();
+    let receiver: Receiver = message.receiver.object().unwrap_or_default();
+    let peer = Person::read(account.channel, sender.contact, "sender.contact")?;
+    let own = own(account, receiver.connector, "receiver.connector")?;
+    let sighting = sighting(peer, own, times.at);
     let reference = part_reference(message)?;
-    let Body { text, medias, mut metadata, mut oddities } = body::read(message.body, id, reference.as_deref())?;
-    let reply_to: ReplyTo = message.reply_to.object().unwrap_or_default();
-    metadata.reply_to = reply_to.id.filled("replyTo.id")?.map(Cow::into_owned);
-    oddities.extend(times.oddities);
-
-    let message = Message {
-        id,
-        account_id: account.id,
-        customer_id: account.customer_id,
-        conversation_id: sighting.conversation_id(account),
-        direction: Direction::Incoming,
-        status: Status::Received,
-        reference_type: account.channel.reference_type(),
-        dialog_id: sighting.dialog_id.clone(),
-        source: sighting.peer.clone(),
-        destination: sighting.own.clone(),
-        text,
-        medias,
-        metadata,
-        parts: None,
-        tm_create: times.at,
-        tm_update: times.updated,
-        tm_delete: None,
-    };
+    let body = body::read(message.body, id, reference.as_deref())?;
+    let (message, oddities) =
+        record(account, message, Record { id, direction: Direction::Incoming, sighting: &sighting, times, body })?;
     Ok(InboundEvent {
         kind: String::new(),
-        key: Some(DedupeKey { at: times.at, provider_key }),
+        key: Some(DedupeKey { at: message.tm_create, provider_key }),
         content: Content::Message(Box::new(NewMessage { sighting, message })),
         oddities,
     })
 }
 
+/// What became of a message of ours, or of one that somebody wrote in Bird's own inbox.
+fn outbound(account: &Account, message: &WireMessage<'_>) -> Result<InboundEvent, Quarantine> {
+    let id = message.id.filled("id")?.ok_or_else(|| unreadable("id"))?;
+    let (id, provider_key) = identify(account.id, &id);
+    let word = message.status.filled("status")?;
+    let times = Times::read_status(message)?;
+    let sender: Sender = message.sender.object().unwrap_or_default();
+    let peer = recipient(account.channel, message)?;
+    let own = own(account, sender.connector, "sender.connector")?;
+    let sighting = sighting(peer, own, times.at);
+    let reference = part_reference(message)?;
+    let body = body::read_sent(message.body, message.template, id, reference.as_deref())?;
+    let known = Record { id, direction: Direction::Outgoing, sighting: &sighting, times, body };
+    let (mut record, oddities) = record(account, message, known)?;
+    record.status = status(word.as_deref());
+    let failure: Failure = message.failure.object().unwrap_or_default();
+    let provider = ProviderStatus {
+        status: word.as_deref().map(str::to_owned),
+        reason: message.reason.filled("reason")?.map(Cow::into_owned),
+        failure: failure.code.filled("failure.code")?.map(Cow::into_owned),
+    };
+    record.metadata.provider = Some(provider).filter(|provider| *provider != ProviderStatus::default());
+    Ok(InboundEvent {
+        kind: String::new(),
+        key: Some(DedupeKey {
+            at: record.tm_create,
+            provider_key: format!("{provider_key}:{}", word.unwrap_or_default()),
+        }),
+        content: Content::Outgoing(Box::new(NewMessage { sighting, message: record })),
+        oddities,
+    })
+}
+
+/// Bird's words. For LINE `sent` is the last one: LINE tells nobody what was delivered or read.
+fn status(word: Option<&str>) -> Status {
+    match word {
+        None | Some("accepted" | "processing" | "scheduled") => Status::Sending,
+        Some("delivered") => Status::Delivered,
+        Some("rejected" | "sending_failed" | "delivery_failed" | "skipped" | "deleted") => Status::Failed,
+        Some(_) => Status::Sent,
+    }
+}
+
+/// A click, a read receipt, a change of the channel: passed on as it is.
+fn notice(
+    account: &Account,
+    kind: &str,
+    payload: Field<'_>,
+    message: &WireMessage<'_>,
+) -> Result<InboundEvent, Quarantine> {
+    let detail = payload.raw().unwrap_or("{}");
+    let interaction = kind.ends_with(".interaction");
+    let provider_key = match message.id.filled("id")?.filter(|_| interaction) {
+        Some(id) => identify(account.id, &id).1,
+        // What the id of an event that we do not know stands for is not known either: it may come again and again.
+        None => format!("{kind}:{}", sha256_hex(detail.as_bytes())),
+    };
+    let times = Times::read(message)?;
+    let peer = recipient(account.channel, message)?;
+    let known = !peer.target.is_empty();
+    let sighting = sighting(peer, account.own_address(None), times.at);
+    let conversation_id = if known { sighting.conversation_id(account) } else { ConversationId(Uuid::nil()) };
+    let record = ChannelEvent {
+        id: ChannelEvent::id_of(account.id, &provider_key),
+        conversation_id,
+        account_id: account.id,
+        kind: kind.to_owned(),
+        source: sighting.peer.clone(),
+        detail: detail.to_owned(),
+        tm_create: times.at,
+    };
+    Ok(InboundEvent {
+        kind: String::new(),
+        key: Some(DedupeKey { at: times.at, provider_key }),
+        content: Content::Notice(Box::new(Notice { sighting: known.then_some(sighting), opens: false, record })),
+        oddities: times.oddities,
+    })
+}
+
+/// What is known of a message when its record is made.
+struct Record<'r> {
+    id: MessageId,
+    direction: Direction,
+    sighting: &'r Sighting,
+    times: Times,
+    body: Body,
+}
+
+fn record(
+    account: &Account,
+    message: &WireMessage<'_>,
+    known: Record<'_>,
+) -> Result<(Message, Vec<Oddity>), Quarantine> {
+    let Record { id, direction, sighting, times, body } = known;
+    let Body { text, medias, mut metadata, mut oddities } = body;
+    let reply_to: ReplyTo = message.reply_to.object().unwrap_or_default();
+    metadata.reply_to = reply_to.id.filled("replyTo.id")?.map(Cow::into_owned);
+    oddities.extend(times.oddities);
+    let units = message.chargeable_units.integer().and_then(|units| u32::try_from(units).ok());
+    let (source, destination, status) = match direction {
+        Direction::Incoming => (&sighting.peer, &sighting.own, Status::Received),
+        Direction::Outgoing => (&sighting.own, &sighting.peer, Status::Sending),
+    };
+    let message = Message {
+        id,
+        account_id: account.id,
+        customer_id: account.customer_id,
+        conversation_id: sighting.conversation_id(account),
+        direction,
+        status,
+        reference_type: account.channel.reference_type(),
+        dialog_id: sighting.dialog_id.clone(),
+        source: source.clone(),
+        destination: destination.clone(),
+        text,
+        medias,
+        metadata,
+        parts: units.filter(|units| *units >= 1 && account.channel == Channel::Sms),
+        tm_create: times.at,
+        tm_update: times.updated,
+        tm_delete: None,
+    };
+    Ok((message, oddities))
+}
+
 /// The record's id and the key of repeats. Bird's own id is kept when it is the UUID it is documented to be:
 /// subscribers can then look the message up at Bird.
-pub(super) fn identify(account: &Account, id: &str) -> (MessageId, String) {
+pub(super) fn identify(account: AccountId, id: &str) -> (MessageId, String) {
     // `try_parse` alone also takes braces, URNs and bare digits.
     match Uuid::try_parse(id).ok().filter(|_| id.len() == 36) {
         Some(uuid) => (MessageId(uuid), id.to_ascii_lowercase()),
-        None => (MessageId::derive(account.id, &format!("bird:message:{id}")), id.to_owned()),
+        None => (MessageId::derive(account, &format!("bird:message:{id}")), id.to_owned()),
     }
 }
 
@@ -152,6 +269,16 @@ struct Times {
 }
 
 impl Times {
+    /// Of a status: it changed the message, whether or not Bird says when the message itself was changed.
+    fn read_status(message: &WireMessage<'_>) -> Result<Self, Quarantine> {
+        let mut times = Self::read(message)?;
+        if message.updated_at.is_blank() {
+            let changed = message.last_status_at.text("lastStatusAt")?.and_then(|text| Timestamp::parse(&text));
+            times.updated = changed.unwrap_or(times.updated);
+        }
+        Ok(times)
+    }
+
     fn read(message: &WireMessage<'_>) -> Result<Self, Quarantine> {
         let mut oddities = Vec::new();
         let mut time = |field: Field<'_>, place| -> Result<Option<Timestamp>, Quarantine> {
@@ -169,25 +296,43 @@ impl Times {
     }
 }
 
-fn sighting(account: &Account, message: &WireMessage<'_>, at: Timestamp) -> Result<Sighting, Quarantine> {
-    let sender: Sender = message.sender.object().unwrap_or_default();
-    let contact: Party = sender.contact.object().unwrap_or_default();
-    let annotations: Annotations = contact.annotations.object().unwrap_or_default();
+/// The other side of a dialog.
+struct Person {
+    target: String,
+    name: String,
+    channel: Channel,
+}
+
+impl Person {
+    fn read(channel: Channel, contact: Field<'_>, place: &str) -> Result<Self, Quarantine> {
+        let contact: Party = contact.object().unwrap_or_default();
+        let annotations: Annotations = contact.annotations.object().unwrap_or_default();
+        let who = contact.identifier_value.text(format_args!("{place}.identifierValue"))?.unwrap_or_default();
+        let name = annotations.name.text(format_args!("{place}.annotations.name"))?.unwrap_or_default();
+        Ok(Self { target: target(channel, &who), name: name.into_owned(), channel })
+    }
+}
+
+/// Whom a message was sent to: the contact, or what some senders put in the connector's place.
+fn recipient(channel: Channel, message: &WireMessage<'_>) -> Result<Person, Quarantine> {
     let receiver: Receiver = message.receiver.object().unwrap_or_default();
-    let connector: Party = receiver.connector.object().unwrap_or_default();
+    match receiver.contacts.list().unwrap_or_default().first() {
+        Some(contact) => Person::read(channel, *contact, "receiver.contacts.0"),
+        None => Person::read(channel, receiver.connector, "receiver.connector"),
+    }
+}
 
-    let who = contact.identifier_value.text("sender.contact.identifierValue")?.unwrap_or_default();
-    let name = annotations.name.text("sender.contact.annotations.name")?.unwrap_or_default();
-    let us = connector.identifier_value.text("receiver.connector.identifierValue")?;
+/// Our own side, as the connector names it.
+fn own(account: &Account, connector: Field<'_>, place: &str) -> Result<Address, Quarantine> {
+    let connector: Party = connector.object().unwrap_or_default();
+    let us = connector.identifier_value.text(format_args!("{place}.identifierValue"))?;
+    Ok(account.own_address(us.map(|us| target(account.channel, &us)).as_deref()))
+}
 
-    let target = target(account.channel, &who);
+fn sighting(peer: Person, own: Address, at: Timestamp) -> Sighting {
+    let Person { target, name, channel } = peer;
     let dialog_id = if target.is_empty() { UNKNOWN_DIALOG.to_owned() } else { target.clone() };
-    Ok(Sighting {
-        dialog_id,
-        own: account.own_address(us.map(|us| self::target(account.channel, &us)).as_deref()),
-        peer: Address::new(account.channel.address_kind(), target, name),
-        at,
-    })
+    Sighting { dialog_id, own, peer: Address::new(channel.address_kind(), target, name), at }
 }
 
 /// Numbers are compared and replied to as digits; LINE's ids are taken as they are.
@@ -208,7 +353,7 @@ fn part_reference<'a>(message: &WireMessage<'a>) -> Result<Option<Cow<'a, str>>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{AccountId, CustomerId};
+    use crate::domain::ids::CustomerId;
     use crate::domain::message::MediaKind;
 
     fn account(channel: Channel, address: Option<&str>) -> Account {
@@ -266,7 +411,7 @@ mod tests {
         assert_eq!(odd.key.unwrap().at, Timestamp::parse("2026-01-02T03:04:05Z").unwrap());
 
         let outbound = line(r#"{"id":"1","direction":"outgoing"}"#);
-        assert_eq!((&*outbound.kind, &*quarantine(&outbound)), ("line.outbound", "unsupported: event"));
+        assert_eq!((&*outbound.kind, &*outbound.key.unwrap().provider_key), ("line.outbound", "1:"));
         let long = line(&format!(r#"{{"event":"{}","payload":{{}}}}"#, "e".repeat(100)));
         assert_eq!((long.kind.len(), &*quarantine(&long)), (64, "foreign: event"));
         for nothing in ["{}", "[]", "{\"id\":\"\"}", "{\"body\":{}}"] {
@@ -285,10 +430,10 @@ mod tests {
         };
         assert_eq!(of_channel("whatsapp.inbound", "other"), "foreign: event");
         assert_eq!(of_channel("line.outbound", "other"), "other_channel: channelId");
-        assert_eq!(of_channel("line.outbound", &ours.to_string()), "unsupported: event");
+        assert_eq!(of_channel("line.outbound", &ours.to_string()), "unreadable: id");
+        assert_eq!(of_channel("line.interaction", "other"), "other_channel: channelId");
         assert_eq!(of_channel("line.inbound", &ours.to_string().to_uppercase()), "unreadable: id");
         assert_eq!(of_channel("line.inbound", ""), "unreadable: id");
-        assert_eq!(of_channel("line.something", ""), "unsupported: event");
         assert_eq!(of_channel("line", ""), "foreign: event");
         assert_eq!(quarantine(&line(r#"{"event":"line.inbound","payload":[1]}"#)), "unreadable: payload");
         assert_eq!(quarantine(&line(r#"{"event":"line.inbound","id":"1"}"#)), "unreadable: payload");
@@ -307,5 +452,75 @@ mod tests {
         assert_eq!(message.medias[0].kind, MediaKind::Image);
         let line = event(&account, None, br#"{"event":"line.inbound","payload":{"id":"1"}}"#);
         assert_eq!(quarantine(&line), "foreign: event");
+    }
+
+    fn outgoing(payload: &str) -> (String, Message) {
+        let body = format!(r#"{{"service":"channels","event":"line.outbound","payload":{payload}}}"#);
+        let event = line(&body);
+        match event.content {
+            Content::Outgoing(new) => (event.key.unwrap().provider_key, new.message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_status_word_has_its_rank() {
+        for (words, want) in [
+            (&["accepted", "processing", "scheduled"][..], Status::Sending),
+            (&["sent", "read", "queued", "DELIVERED"], Status::Sent),
+            (&["delivered"], Status::Delivered),
+            (&["rejected", "sending_failed", "delivery_failed", "skipped", "deleted"], Status::Failed),
+        ] {
+            for word in words {
+                let (key, message) = outgoing(&format!(r#"{{"id":"m","status":"{word}"}}"#));
+                assert_eq!((&*key, message.status), (&*format!("m:{word}"), want));
+            }
+        }
+        let (key, message) = outgoing(r#"{"id":"m"}"#);
+        assert_eq!((&*key, message.status, message.metadata.provider), ("m:", Status::Sending, None));
+    }
+
+    #[test]
+    fn an_outgoing_message_is_from_us_to_its_first_contact() {
+        let contact = |id| format!(r#"{{"identifierValue":"{id}","annotations":{{"name":"Mei"}}}}"#);
+        let sender = r#""sender":{"connector":{"identifierValue":"2005"}}"#;
+        let (_, message) = outgoing(&format!(
+            r#"{{"id":"m",{sender},"receiver":{{"contacts":[{},{}],"connector":{{"identifierValue":"x"}}}}}}"#,
+            contact("U1"),
+            contact("U2")
+        ));
+        assert_eq!((&*message.source.target, &*message.source.target_name), ("2005", "Shop"));
+        assert_eq!((&*message.destination.target, &*message.destination.target_name), ("U1", "Mei"));
+        assert_eq!((&*message.dialog_id, message.is_bare()), ("U1", true));
+        let (_, message) = outgoing(&format!(r#"{{"id":"m","receiver":{{"connector":{}}}}}"#, contact("U3")));
+        assert_eq!((&*message.dialog_id, &*message.source.target), ("U3", ""));
+        assert_eq!(outgoing(r#"{"id":"m","receiver":{"contacts":[]}}"#).1.dialog_id, "unknown");
+    }
+
+    #[test]
+    fn notices_are_known_again_by_their_id_or_by_all_they_say() {
+        let key = |event: &str, payload: &str| {
+            let event = line(&format!(r#"{{"service":"channels","event":"{event}","payload":{payload}}}"#));
+            assert!(matches!(&event.content, Content::Notice(notice) if notice.record.detail == payload));
+            event.key.unwrap().provider_key
+        };
+        assert_eq!(key("line.interaction", r#"{"id":"I1","type":"clicked"}"#), "I1");
+        let updated = key("line.updated", r#"{"id":"channel","status":"active"}"#);
+        assert_eq!(updated, key("line.updated", r#"{"id":"channel","status":"active"}"#));
+        assert_ne!(updated, key("line.updated", r#"{"id":"channel","status":"inactive"}"#));
+        assert!(key("line.interaction", "{}").starts_with("line.interaction:"));
+    }
+
+    #[test]
+    fn only_an_sms_is_counted_in_units() {
+        let units = |channel, units: &str| {
+            let body = format!(r#"{{"id":"1","chargeableUnits":{units}}}"#);
+            message(event(&account(channel, None), None, body.as_bytes())).message.parts
+        };
+        assert_eq!(units(Channel::Sms, "3"), Some(3));
+        for none in ["0", "-1", "null", "1.5", "99999999999"] {
+            assert_eq!(units(Channel::Sms, none), None, "{none}");
+        }
+        assert_eq!(units(Channel::Line, "3"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Bird's Channels API (what was MessageBird), which carries LINE.
+//! Bird's Channels API (what was MessageBird), which carries LINE and SMS.
 //!
 //! Not Bird's newer developer platform, whose webhooks are signed differently and know no LINE, and not the
 //! legacy MessageBird API.
@@ -21,9 +21,10 @@ use settings::BirdAccount;
 
 /// Bird.
 pub(crate) const PROVIDER: Provider = Provider {
-    schema: ProviderSchema { provider: "bird", channels: &[Channel::Line], keys: settings::KEYS },
+    schema: ProviderSchema { provider: "bird", channels: &[Channel::Line, Channel::Sms], keys: settings::KEYS },
     build,
     sign: verify::sign,
+    message_id: |account, id| map::identify(account, id).0,
 };
 
 fn build(account: &Account, settings: &Settings, webhook_url: &str) -> Result<Box<dyn Adapter>, Vec<String>> {
@@ -45,10 +46,6 @@ impl Adapter for BirdAccount {
     /// A Bird webhook always holds exactly one event.
     fn events(&self, webhook: &Verified<'_>) -> Vec<InboundEvent> {
         vec![map::event(&self.account, self.channel_id, webhook.body())]
-    }
-
-    fn message_id(&self, provider_id: &str) -> MessageId {
-        map::identify(&self.account, provider_id).0
     }
 
     fn kept_headers(&self) -> &'static [&'static str] {

@@ -19,18 +19,28 @@ object! {
         id = b"id",
         /// The Bird channel it came through.
         channel_id = b"channelId",
-        /// `{contact}` on the way in.
+        /// `{contact}` on the way in, `{connector}` on the way out.
         sender = b"sender",
-        /// `{connector}` on the way in.
+        /// `{connector}` on the way in, `{contacts}` on the way out.
         receiver = b"receiver",
-        /// What was written.
+        /// What was written; it may be missing on the way out.
         body = b"body",
+        /// What was sent instead of a body.
+        template = b"template",
         /// What it answers.
         reply_to = b"replyTo",
         /// The platform's own ids.
         parts = b"parts",
         /// `incoming` or `outgoing`.
         direction = b"direction",
+        /// Where an outgoing message stands.
+        status = b"status",
+        /// Why, in the platform's words.
+        reason = b"reason",
+        /// Why, in Bird's codes.
+        failure = b"failure",
+        /// How many SMS it is charged as.
+        chargeable_units = b"chargeableUnits",
         /// RFC 3339, as are the next two.
         created_at = b"createdAt",
         /// Last change of the status.
@@ -39,16 +49,26 @@ object! {
         updated_at = b"updatedAt",
     }
 
-    /// The sender of an incoming message.
+    /// The sender of a message.
     struct Sender {
         /// The person.
         contact = b"contact",
-    }
-
-    /// The receiver of an incoming message.
-    struct Receiver {
         /// Our channel at the platform.
         connector = b"connector",
+    }
+
+    /// The receiver of a message.
+    struct Receiver {
+        /// Our channel at the platform; now and then the person.
+        connector = b"connector",
+        /// The persons, of whom every platform but e-mail has one.
+        contacts = b"contacts",
+    }
+
+    /// Why a message will not arrive.
+    struct Failure {
+        /// Bird's code.
+        code = b"code",
     }
 
     /// A person or one of our channels.

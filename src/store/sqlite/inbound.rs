@@ -356,7 +356,7 @@ impl<'a> Receipts<'a> {
                 reason.map(|q| q.reason.as_str()),
                 reason.map(|q| &q.detail),
                 row.message,
-                self.place,
+                i64::try_from(self.place).unwrap_or(i64::MAX),
             ])?;
         match row.key {
             Some(key) => ids::remember(tx.connection, id, Kind::Event, &key_hash(&key.provider_key), id),

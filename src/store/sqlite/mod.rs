@@ -27,7 +27,7 @@ use super::trace::{Trace, TraceQuery};
 use super::{Access, Store, StoreError};
 use crate::domain::account::Account;
 use crate::domain::delivery::Order;
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use crate::metrics::Metrics;
@@ -225,6 +225,10 @@ impl Store for Sqlite {
 
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
         self.read(move |connection| trace::trace(connection, &query)).await
+    }
+
+    async fn accounts(&self) -> Result<Vec<AccountId>, StoreError> {
+        self.read(reads::accounts).await
     }
 
     async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError> {

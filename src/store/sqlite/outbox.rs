@@ -34,7 +34,12 @@ impl<'a> From<&'a Inbound> for Occasion<'a> {
 }
 
 /// Writes an event downstream and a delivery for everybody who is owed it; nothing when that is nobody.
-pub(super) fn owe(tx: &mut Tx<'_>, occasion: &Occasion<'_>, outbound: &OutboundEvent, about: About) -> rusqlite::Result<()> {
+pub(super) fn owe(
+    tx: &mut Tx<'_>,
+    occasion: &Occasion<'_>,
+    outbound: &OutboundEvent,
+    about: About,
+) -> rusqlite::Result<()> {
     let connection = tx.connection;
     let now = occasion.now.micros();
     let mut subscribers = occasion.routes.owed(outbound.event_type, occasion.account).peekable();

@@ -172,6 +172,13 @@ pub(super) fn delivery(connection: &Connection, id: i64) -> rusqlite::Result<Opt
     Ok(Some(DeliveryDetail { row, attempts, body }))
 }
 
+pub(super) fn accounts(connection: &Connection) -> rusqlite::Result<Vec<AccountId>> {
+    connection
+        .prepare_cached("SELECT uuid FROM accounts ORDER BY id")?
+        .query_map([], |r| Ok(AccountId(Uuid::from_bytes(r.get(0)?))))?
+        .collect()
+}
+
 pub(super) fn subscribers(connection: &Connection) -> rusqlite::Result<Vec<SubscriberRow>> {
     connection
         .prepare_cached("SELECT name, configured, disabled_at, disabled_reason FROM subscribers ORDER BY name")?

@@ -73,7 +73,9 @@ pub(super) fn history(
         .query_row([account.id.0.as_bytes()], |r| r.get(0))
         .optional()?;
     let Some(account_row) = row else { return Ok(None) };
-    let Some(found) = messages::find(connection, account, account_row, message, Search::Known)? else { return Ok(None) };
+    let Some(found) = messages::find(connection, account, account_row, message, Search::Known)? else {
+        return Ok(None);
+    };
     let events = connection
         .prepare_cached(
             "SELECT e.place, w.headers, w.body, w.received_at

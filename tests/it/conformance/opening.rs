@@ -18,7 +18,7 @@ pub(crate) async fn only_one_may_serve(engine: &dyn Engine) {
     world.write("U1", &["a"]).await;
     world.claim_one(at(0)).await;
     refused(open(&world.place, Access::Serve));
-    assert_eq!(world.states().await, [0, 1, 0, 0]);
+    assert_eq!(world.states().await, [0, 1, 0, 0, 0]);
     world.reopen().await.end().await;
 }
 

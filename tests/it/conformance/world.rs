@@ -6,7 +6,7 @@ use birdwire::domain::account::{Account, Channel};
 use birdwire::domain::address::{Address, AddressKind};
 use birdwire::domain::conversation::Sighting;
 use birdwire::domain::delivery::{Order, State};
-use birdwire::domain::event::{Content, DedupeKey, End, InboundEvent, NewMessage, Quarantine, QuarantineReason};
+use birdwire::domain::event::{Content, DedupeKey, End, Erase, InboundEvent, NewMessage, Quarantine, QuarantineReason};
 use birdwire::domain::format::RecordFormat;
 use birdwire::domain::ids::{AccountId, CustomerId, MessageId};
 use birdwire::domain::message::{Direction, Message, Metadata, Status};
@@ -51,6 +51,15 @@ pub(crate) fn account(number: u128) -> Arc<Account> {
         channel: Channel::Line,
         address: None,
     })
+}
+
+/// What a message said is the whole webhook here.
+pub(crate) struct Eraser;
+
+impl Erase for Eraser {
+    fn erase(&self, _raw: &[u8], _message: MessageId) -> Vec<u8> {
+        b"erased".to_vec()
+    }
 }
 
 /// A message that somebody writes in a dialog.
@@ -98,6 +107,7 @@ impl Note {
             text: self.text.clone(),
             medias: Vec::new(),
             metadata: Metadata::default(),
+            parts: None,
             tm_create: self.at,
             tm_update: self.at,
             tm_delete: None,
@@ -171,7 +181,8 @@ impl World {
 
     pub(crate) fn inbound(&self, account: Arc<Account>, received_at: Timestamp, events: Vec<InboundEvent>) -> Inbound {
         let render = Renderer::new(RecordFormat::Documented);
-        let events = events.into_iter().map(|event| Prepared::new(event, &account, &render)).collect();
+        let prepare = |(place, event)| Prepared::new(event, place, &account, &render);
+        let events = events.into_iter().enumerate().map(prepare).collect();
         let interests = self.subscribers.iter().map(|(interest, _)| interest.clone()).collect();
         Inbound {
             account,
@@ -181,6 +192,8 @@ impl World {
             body: b"{}".to_vec(),
             events,
             outlet: Arc::new(Outlet { render: Box::new(render), routes: Routes::new(interests) }),
+            kept: None,
+            erase: Arc::new(Eraser),
             hold: Box::new(()),
         }
     }
@@ -226,7 +239,7 @@ impl World {
     }
 
     /// How many deliveries are in each state: pending, leased, delivered, dead.
-    pub(crate) async fn states(&self) -> [usize; 4] {
+    pub(crate) async fn states(&self) -> [usize; 5] {
         let rows = self.deliveries().await;
         State::ALL.map(|state| rows.iter().filter(|row| row.state == state).count())
     }

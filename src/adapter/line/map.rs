@@ -1,0 +1,218 @@
+//! From a LINE webhook to the events in it.
+
+use super::body::{self, Body};
+use super::event::{Around, Scene, key};
+use super::wire::{Event, Message as WireMessage, Unsend, Webhook};
+use crate::adapter::lenient::{Field, unreadable};
+use crate::domain::account::Account;
+use crate::domain::event::{
+    ChannelEvent, Content, DedupeKey, InboundEvent, NewMessage, Notice, Oddity, Quarantine, Unsent,
+};
+use crate::domain::ids::{AccountId, MessageId};
+use crate::domain::message::{Direction, Message, Metadata, Status};
+use std::borrow::Cow;
+
+/// An event name comes from outside and ends up in listings and records.
+const MAX_KIND_CHARS: usize = 64;
+
+/// The events in `body`. Total: what cannot be understood is in quarantine.
+pub(crate) fn events(account: &Account, bot_user_id: Option<&str>, body: &[u8]) -> Vec<InboundEvent> {
+    let (webhook, events) = match split(body) {
+        Ok(found) => found,
+        Err(quarantine) => return vec![aside(String::new(), quarantine)],
+    };
+    let destination = webhook.destination.filled("destination").ok().flatten();
+    let own = account.own_address(destination.as_deref().or(bot_user_id));
+    let around = Around { account, own };
+    // The signature says whose channel this is; another name in it means that the configuration is mixed up.
+    let stray = bot_user_id.is_some_and(|bot| destination.is_some_and(|given| given != bot));
+    events
+        .into_iter()
+        .enumerate()
+        .map(|(place, field)| {
+            let mut event = one(&around, place, field);
+            event.oddities.extend(stray.then_some(Oddity::Destination));
+            event
+        })
+        .collect()
+}
+
+/// The events stay raw text: one that cannot be read must not spoil the others.
+fn split(body: &[u8]) -> Result<(Webhook<'_>, Vec<Field<'_>>), Quarantine> {
+    let document = Field::document(body).ok_or_else(|| unreadable("not JSON"))?;
+    let webhook: Webhook = document.object().ok_or_else(|| unreadable("not an object"))?;
+    let events = webhook.events.list().ok_or_else(|| unreadable("events"))?;
+    Ok((webhook, events))
+}
+
+/// Our id of the message that LINE knows as `message`.
+pub(crate) fn message_id(account: AccountId, message: &str) -> MessageId {
+    MessageId::derive(account, &format!("line:message:{message}"))
+}
+
+/// `body` without what the message said, in whichever events it carries it. Only LINE's ids of the message are left
+/// of it; everything else keeps its bytes.
+pub(crate) fn erase(account: &Account, body: &[u8], message: MessageId) -> Vec<u8> {
+    let Ok((_, events)) = split(body) else { return body.to_vec() };
+    let mut erased = Vec::with_capacity(body.len());
+    let mut copied = 0;
+    for field in events {
+        let Some(Event { message: said, .. }) = field.object::<Event>() else { continue };
+        let id = said.object::<WireMessage>().unwrap_or_default().id;
+        let is_it = id.filled("").ok().flatten().is_some_and(|id| message_id(account.id, &id) == message);
+        let (Some(text), Some(id)) = (said.raw(), id.raw()) else { continue };
+        if !is_it {
+            continue;
+        }
+        // The field is a part of the body: where it begins is a matter of addresses.
+        let start = (text.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+        erased.extend_from_slice(&body[copied..start]);
+        erased.extend_from_slice(format!(r#"{{"id":{id}}}"#).as_bytes());
+        copied = start + text.len();
+    }
+    erased.extend_from_slice(&body[copied..]);
+    erased
+}
+
+fn aside(kind: String, quarantine: Quarantine) -> InboundEvent {
+    InboundEvent { kind, key: None, content: Content::Quarantined(quarantine), oddities: Vec::new() }
+}
+
+fn one(around: &Around<'_>, place: usize, field: Field<'_>) -> InboundEvent {
+    let mut kind = String::new();
+    match understand(around, field, &mut kind) {
+        Ok(event) => InboundEvent { kind, ..event },
+        Err(quarantine) => {
+            let dot = if quarantine.detail.is_empty() { "" } else { "." };
+            let detail = format!("events.{place}{dot}{}", quarantine.detail);
+            aside(kind, Quarantine { detail, ..quarantine })
+        }
+    }
+}
+
+fn understand(around: &Around<'_>, field: Field<'_>, kind: &mut String) -> Result<InboundEvent, Quarantine> {
+    let event: Event = field.object().ok_or_else(|| unreadable(""))?;
+    *kind = event.kind.filled("type")?.unwrap_or_default().chars().take(MAX_KIND_CHARS).collect();
+    let mut scene = Scene::read(&event)?;
+    let key = key(field, &event, kind, &scene)?;
+    let mut oddities = std::mem::take(&mut scene.oddities);
+
+    let reading = Reading { around, event: &event, scene: &scene, key: &key };
+    let content = match kind.as_str() {
+        "message" => Some(Content::Message(reading.message(&mut oddities)?)),
+        "postback" => Some(Content::Message(reading.postback(&mut oddities)?)),
+        "messageEdited" => reading.edited(&mut oddities)?.map(Content::Edited),
+        "unsend" => reading.unsent()?.map(Content::Unsent),
+        _ => None,
+    };
+    // Whatever else there is, or does not say which message it is about, is passed on as it is.
+    let content = content.unwrap_or_else(|| Content::Notice(reading.notice(kind, field)));
+    Ok(InboundEvent { kind: String::new(), key: Some(key), content, oddities })
+}
+
+/// One event on its way to its content.
+struct Reading<'r> {
+    around: &'r Around<'r>,
+    event: &'r Event<'r>,
+    scene: &'r Scene,
+    key: &'r DedupeKey,
+}
+
+impl Reading<'_> {
+    fn message(&self, oddities: &mut Vec<Oddity>) -> Result<Box<NewMessage>, Quarantine> {
+        let id = self.message_id()?.unwrap_or_else(|| self.event_id());
+        let body = body::message(self.event.message, id)?;
+        Ok(self.new_message(id, body, oddities))
+    }
+
+    fn postback(&self, oddities: &mut Vec<Oddity>) -> Result<Box<NewMessage>, Quarantine> {
+        let id = self.event_id();
+        let body = body::postback(self.event.postback, id)?;
+        Ok(self.new_message(id, body, oddities))
+    }
+
+    /// `None` when it does not say which message was edited.
+    fn edited(&self, oddities: &mut Vec<Oddity>) -> Result<Option<Box<NewMessage>>, Quarantine> {
+        let Some(id) = self.message_id()? else { return Ok(None) };
+        let body = body::message(self.event.message, id)?;
+        Ok(Some(self.new_message(id, body, oddities)))
+    }
+
+    /// `None` when it does not say which message was taken back.
+    fn unsent(&self) -> Result<Option<Box<Unsent>>, Quarantine> {
+        let unsend: Unsend = self.event.unsend.object().unwrap_or_default();
+        let Some(id) = unsend.message_id.filled("unsend.messageId")? else { return Ok(None) };
+        let message = self.id_of(&id);
+        let stub = Message {
+            tm_delete: Some(self.scene.at),
+            ..self.record(message, String::new(), Vec::new(), Metadata::default())
+        };
+        Ok(Some(Box::new(Unsent { sighting: self.scene.sighting(self.around), message, stub })))
+    }
+
+    fn notice(&self, kind: &str, field: Field<'_>) -> Box<Notice> {
+        let account = self.around.account;
+        let sighting = self.scene.dialog_id.is_some().then(|| self.scene.sighting(self.around));
+        let record = ChannelEvent {
+            id: ChannelEvent::id_of(account.id, &self.key.provider_key),
+            conversation_id: self.scene.conversation_id(self.around),
+            account_id: account.id,
+            kind: if kind.is_empty() { "unknown" } else { kind }.to_owned(),
+            source: self.scene.source.clone(),
+            detail: field.raw().unwrap_or("{}").to_owned(),
+            tm_create: self.scene.at,
+        };
+        Box::new(Notice { sighting, opens: matches!(kind, "follow" | "join"), record })
+    }
+
+    /// The id of the message that the event carries.
+    fn message_id(&self) -> Result<Option<MessageId>, Quarantine> {
+        let message: WireMessage = self.event.message.object().unwrap_or_default();
+        Ok(message.id.filled("message.id")?.map(|id: Cow<'_, str>| self.id_of(&id)))
+    }
+
+    fn id_of(&self, message: &str) -> MessageId {
+        message_id(self.around.account.id, message)
+    }
+
+    /// The id of a message that has none of its own at LINE.
+    fn event_id(&self) -> MessageId {
+        MessageId::derive(self.around.account.id, &format!("line:event:{}", self.key.provider_key))
+    }
+
+    fn new_message(&self, id: MessageId, body: Body, oddities: &mut Vec<Oddity>) -> Box<NewMessage> {
+        oddities.extend(body.oddities);
+        let message = self.record(id, body.text, body.medias, body.metadata);
+        Box::new(NewMessage { sighting: self.scene.sighting(self.around), message })
+    }
+
+    fn record(
+        &self,
+        id: MessageId,
+        text: String,
+        medias: Vec<crate::domain::message::Media>,
+        metadata: Metadata,
+    ) -> Message {
+        let (account, scene) = (self.around.account, self.scene);
+        let sighting = scene.sighting(self.around);
+        Message {
+            id,
+            account_id: account.id,
+            customer_id: account.customer_id,
+            conversation_id: sighting.conversation_id(account),
+            direction: Direction::Incoming,
+            status: Status::Received,
+            reference_type: account.channel.reference_type(),
+            dialog_id: sighting.dialog_id,
+            source: scene.source.clone(),
+            destination: sighting.own,
+            text,
+            medias,
+            metadata: Metadata { sender: scene.sender.clone(), standby: scene.standby, ..metadata },
+            parts: None,
+            tm_create: scene.at,
+            tm_update: scene.at,
+            tm_delete: None,
+        }
+    }
+}
