@@ -3,6 +3,7 @@
 
 mod app;
 mod bird_props;
+mod cli;
 mod conformance;
 mod downstream;
 mod fixtures;
