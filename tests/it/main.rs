@@ -4,6 +4,7 @@
 mod bird_props;
 mod downstream;
 mod fixtures;
+mod flows;
 mod line_props;
 mod mutation;
 mod sample;
