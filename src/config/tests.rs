@@ -16,6 +16,14 @@ const KEYS: &[SettingKey] = &[
     key("max_age", SettingKind::Duration, false, "the oldest signature, such as \"48h\""),
 ];
 const BIRD: ProviderSchema = ProviderSchema { provider: "bird", channels: &[Channel::Line], keys: KEYS };
+const LINE: ProviderSchema = ProviderSchema {
+    provider: "line",
+    channels: &[Channel::Line],
+    keys: &[
+        key("channel_secrets", SettingKind::Secrets, true, "the channel secret"),
+        key("bot_user_id", SettingKind::Text, false, "the bot's user id"),
+    ],
+};
 const PIGEON: ProviderSchema = ProviderSchema {
     provider: "pigeon",
     channels: &[Channel::Line, Channel::Sms],
@@ -104,8 +112,10 @@ fn the_commented_blocks_of_the_defaults_are_right() {
     let lines = blocks.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
     let prose = |line: &&str| !line.starts_with("One block");
     let text = format!("[[accounts]]{}", lines.filter(prose).collect::<Vec<_>>().join("\n"));
-    let config = read(&text, ENV).unwrap();
-    assert_eq!((config.accounts.len(), config.subscribers.len()), (1, 1));
+    let env = [ENV, &[("LINE_CHANNEL_SECRET", "line-secret")]].concat();
+    let config = Folder::new(&text).load(&env, &[BIRD, LINE]).unwrap();
+    assert_eq!((config.accounts.len(), config.subscribers.len()), (2, 1));
+    assert_eq!(config.accounts[1].settings.secrets("channel_secrets"), [Secret::new("line-secret")]);
     assert_eq!(config.subscribers[0].order, Order::Bounded);
 }
 

@@ -49,9 +49,8 @@ impl Applied<'_> {
 /// those of the first, and an event that goes the other way changes nothing.
 pub fn apply<'a>(known: Option<&Known>, content: &'a Content) -> Applied<'a> {
     let (message, first) = match content {
-        Content::Message(new) => (&new.message, EventType::ConversationMessageCreated),
+        Content::Message(new) | Content::Outgoing(new) => (&new.message, EventType::ConversationMessageCreated),
         Content::Edited(new) => (&new.message, EventType::ConversationMessageUpdated),
-        Content::Outgoing(new) => (&new.message, EventType::ConversationMessageCreated),
         Content::Unsent(unsent) => (&unsent.stub, EventType::ConversationMessageDeleted),
         Content::Notice(_) | Content::Quarantined(_) => return nothing(false),
     };
@@ -104,7 +103,7 @@ fn write(known: &Known, new: &NewMessage, edited: bool) -> Applied<'static> {
 /// The end. It is told once; of several the earliest counts.
 fn take_back(known: &Known, unsent: &Unsent) -> Applied<'static> {
     let first = known.message.tm_delete.is_none();
-    let at = known.message.tm_delete.map_or(end(unsent), |before| before.min(end(unsent)));
+    let at = known.message.tm_delete.map_or(end(unsent), |before| earliest(before, end(unsent)));
     let mut message = known.message.clone();
     fill(&mut message, &unsent.stub);
     let after = Known { message: tombstone(message, at), edited: false };
@@ -177,7 +176,7 @@ fn take_body(message: &mut Message, new: &Message) {
 
 /// Fills what is missing around the text. Nobody is told: it explains the message but does not change it.
 fn fill(message: &mut Message, new: &Message) {
-    message.tm_create = message.tm_create.min(new.tm_create);
+    message.tm_create = earliest(message.tm_create, new.tm_create);
     for (mine, theirs) in [(&mut message.source, &new.source), (&mut message.destination, &new.destination)] {
         if mine.target.is_empty() {
             mine.target.clone_from(&theirs.target);
@@ -209,6 +208,11 @@ fn fill(message: &mut Message, new: &Message) {
         mine.sender.clone_from(sender);
         message.source.clone_from(&new.source);
     }
+}
+
+/// The earlier of two times, of which the epoch is none.
+fn earliest(one: Timestamp, other: Timestamp) -> Timestamp {
+    if one == Timestamp::EPOCH || other == Timestamp::EPOCH { one.max(other) } else { one.min(other) }
 }
 
 fn absent<T: Clone>(mine: &mut Option<T>, theirs: Option<&T>) {

@@ -302,8 +302,8 @@ fn an_sms_is_told_before_its_conversation_message_and_under_an_id_of_its_own() {
 
 #[test]
 fn a_message_that_was_taken_back_is_empty_and_has_an_end() {
-    let end = Some(at("2026-07-26T08:00:00Z"));
-    let message = Message { text: String::new(), tm_update: end.unwrap(), tm_delete: end, ..message() };
+    let end = at("2026-07-26T08:00:00Z");
+    let message = Message { text: String::new(), tm_update: end, tm_delete: Some(end), ..message() };
     for (format, want) in [
         (
             RecordFormat::Documented,

@@ -130,7 +130,9 @@ fn events(provider: &Provider, case: &Path) -> (Account, Vec<InboundEvent>) {
 /// What the events cause on an empty store, one body a line.
 fn downstream(account: &Account, events: &[InboundEvent], format: RecordFormat) -> String {
     let mut downstream = Downstream::new(account, format);
-    events.iter().for_each(|event| downstream.take(event));
+    for event in events {
+        downstream.take(event);
+    }
     downstream.told.into_iter().fold(String::new(), |mut lines, event| {
         writeln!(lines, "{}", String::from_utf8(event.body).unwrap()).unwrap();
         lines

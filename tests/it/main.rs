@@ -7,6 +7,7 @@ mod cli;
 mod conformance;
 mod downstream;
 mod fixtures;
+mod flows;
 mod line_props;
 mod mutation;
 mod sample;

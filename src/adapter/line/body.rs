@@ -11,6 +11,7 @@ use crate::domain::message::{
     Decimal, Emoji, ImageSet, Location, Media, MediaKind, Mention, Metadata, Postback, Sticker, span_texts,
 };
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Display;
 
 /// A type name comes from outside and ends up in texts.
@@ -114,13 +115,17 @@ impl Reader {
         self.body.text = payload.clone().unwrap_or_default();
         let mut params = Vec::new();
         if let Some(Entries(entries)) = postback.params.object::<Entries>() {
-            for (key, value) in entries {
-                let Ok(key) = std::str::from_utf8(&key) else {
+            // Of a repeated key the last one counts.
+            let last: HashMap<&[u8], usize> = entries.iter().enumerate().map(|(i, (key, _))| (&**key, i)).collect();
+            for (i, (key, value)) in entries.iter().enumerate() {
+                if last.get(&**key) != Some(&i) {
+                    continue;
+                }
+                let Ok(key) = std::str::from_utf8(key) else {
                     self.unmapped("postback.params".to_owned()); // half of a surrogate pair
                     continue;
                 };
-                if let Some(value) = self.extra(value, format_args!("postback.params.{key}"))? {
-                    params.retain(|(known, _): &(String, String)| known != key); // of a repeated key the last counts
+                if let Some(value) = self.extra(*value, format_args!("postback.params.{key}"))? {
                     params.push((key.to_owned(), value));
                 }
             }
@@ -344,4 +349,38 @@ impl Reader {
 /// LINE's id of the content is that of the message.
 fn provider_id(message: &Message<'_>) -> Result<Option<String>, Quarantine> {
     Ok(message.id.filled("message.id")?.map(Cow::into_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const ID: MessageId = MessageId(Uuid::from_u128(1));
+
+    #[test]
+    fn of_a_repeated_parameter_the_last_counts() {
+        let json = r#"{"data":"d","params":{"a":"1","b":"2","\u0061":"3","\ud83d":"4","c":""}}"#;
+        let body = postback(Field::document(json.as_bytes()).unwrap(), ID).unwrap();
+        let params = body.metadata.postback.unwrap().params;
+        assert_eq!(params, [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "3".to_owned())]);
+        assert_eq!(body.metadata.unmapped, ["postback.params"]);
+    }
+
+    #[test]
+    fn a_hostile_number_of_parts_takes_no_time() {
+        let list = |item: &str, count: usize| vec![item; count].join(",");
+        let params: Vec<String> = (0..60_000).map(|i| format!("\"{i}\":\"x\"")).collect();
+        let json = format!(r#"{{"data":"d","params":{{{}}}}}"#, params.join(","));
+        let body = postback(Field::document(json.as_bytes()).unwrap(), ID).unwrap();
+        assert_eq!(body.metadata.postback.unwrap().params.len(), 60_000);
+        let json = format!(
+            r#"{{"type":"text","text":"{}","emojis":[{}],"mention":{{"mentionees":[{}]}}}}"#,
+            "😀".repeat(60_000),
+            list(r#"{"index":0,"length":2}"#, 20_000),
+            list(r#"{"index":119998,"length":2}"#, 20_000)
+        );
+        let body = message(Field::document(json.as_bytes()).unwrap(), ID).unwrap();
+        assert_eq!((body.metadata.emojis.len(), body.oddities.len()), (20_000, 2 * 19_999));
+    }
 }

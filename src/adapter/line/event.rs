@@ -55,16 +55,14 @@ impl Scene {
         let user = source.user_id.filled("source.userId")?;
         let group = source.group_id.filled("source.groupId")?;
         let room = source.room_id.filled("source.roomId")?;
-        // In a group or room the person is only the speaker, even if the group itself is not named: what was said
-        // among many does not belong into the dialog with one.
+        // In a group or room the person is only the speaker, even if the place itself is not named or not known: what
+        // was said among many does not belong into the dialog with one.
         let (dialog, sender) = match &*kind {
             "user" => (user, None),
             "group" => (group, user),
             "room" => (room, user),
-            _ => match group.or(room) {
-                None => (user, None),
-                shared => (shared, user),
-            },
+            "" if group.is_none() && room.is_none() => (user, None),
+            _ => (group.or(room), user),
         };
         let line = |id: Option<&Cow<'_, str>>| Address::new(AddressKind::Line, id.map_or("", |id| &**id), "");
         let peer = line(dialog.as_ref());
@@ -102,22 +100,21 @@ impl Scene {
 /// How a repeat is recognised: LINE's own name for the event, or a text that stands for it where LINE gives none
 /// (old consoles' test events). Then everything counts but how the event was sent, which differs in a repeat.
 pub(crate) fn key(field: Field<'_>, event: &Event<'_>, kind: &str, scene: &Scene) -> Result<DedupeKey, Quarantine> {
-    let provider_key = match event.webhook_event_id.filled("webhookEventId")? {
-        Some(id) => id.into_owned(),
-        None => {
-            let source = &scene.peer.target;
-            let message: Message = event.message.object().unwrap_or_default();
-            let unsend: Unsend = event.unsend.object().unwrap_or_default();
-            let message = match message.id.filled("message.id")? {
-                Some(id) => Some(id),
-                None => unsend.message_id.filled("unsend.messageId")?,
-            };
-            let time = scene.at.micros().div_euclid(1000);
-            let hash = sha256_hex(&without_delivery_context(field));
-            format!("{kind}:{source}:{}:{time}:{hash}", message.unwrap_or_default())
-        }
+    let at = scene.at;
+    if let Some(id) = event.webhook_event_id.filled("webhookEventId")? {
+        return Ok(DedupeKey { at, provider_key: id.into_owned() });
+    }
+    let source = &scene.peer.target;
+    let message: Message = event.message.object().unwrap_or_default();
+    let unsend: Unsend = event.unsend.object().unwrap_or_default();
+    let message = match message.id.filled("message.id")? {
+        Some(id) => Some(id),
+        None => unsend.message_id.filled("unsend.messageId")?,
     };
-    Ok(DedupeKey { at: scene.at, provider_key })
+    let message = message.unwrap_or_default();
+    let time = at.micros().div_euclid(1000);
+    let hash = sha256_hex(&without_delivery_context(field));
+    Ok(DedupeKey { at, provider_key: format!("{kind}:{source}:{message}:{time}:{hash}") })
 }
 
 /// The event's members as they were written, in their order, but for the one that differs in a repeat.
@@ -156,7 +153,9 @@ mod tests {
             (r#"{"type":"room","roomId":"R1","userId":"U1"}"#, Some("R1"), "U1", Some("U1")),
             (r#"{"type":"room","roomId":"R1"}"#, Some("R1"), "R1", None),
             (r#"{"userId":"U1"}"#, Some("U1"), "U1", None),
+            (r#"{"roomId":"R1","userId":"U1"}"#, Some("R1"), "U1", Some("U1")),
             (r#"{"type":"square","roomId":"R1","userId":"U1"}"#, Some("R1"), "U1", Some("U1")),
+            (r#"{"type":"square","squareId":"S1","userId":"U1"}"#, None, "U1", Some("U1")),
             (r#"{"type":"user","userId":17}"#, Some("17"), "17", None),
             ("{}", None, "", None),
             ("null", None, "", None),

@@ -216,3 +216,98 @@ impl Reading<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::account::Channel;
+    use crate::domain::ids::{AccountId, CustomerId};
+    use uuid::Uuid;
+
+    const ID: AccountId = AccountId(Uuid::from_u128(1));
+
+    fn taken(bot_user_id: Option<&str>, body: &str) -> Vec<InboundEvent> {
+        let account = Account {
+            id: ID,
+            customer_id: CustomerId(Uuid::from_u128(2)),
+            name: "Shop".into(),
+            channel: Channel::Line,
+            address: Some("configured".into()),
+        };
+        events(&account, bot_user_id, body.as_bytes())
+    }
+
+    #[test]
+    fn records_are_named_after_line_s_own_ids() {
+        let body = r#"{"events":[
+            {"type":"message","webhookEventId":"E1","message":{"id":"7","type":"text","text":"a"}},
+            {"type":"messageEdited","webhookEventId":"E2","message":{"id":"7","type":"text","text":"b"}},
+            {"type":"unsend","webhookEventId":"E3","unsend":{"messageId":7}},
+            {"type":"postback","webhookEventId":"E4","postback":{"data":"d"}},
+            {"type":"message","webhookEventId":"E5"},
+            {"type":"beacon","webhookEventId":"E6"}]}"#;
+        let named = |name: &str| Uuid::new_v5(&ID.0, name.as_bytes());
+        let message = named("line:message:7");
+        let want =
+            [message, message, message, named("line:event:E4"), named("line:event:E5"), named("channel_event:E6")];
+        for (place, (event, want)) in taken(None, body).into_iter().zip(want).enumerate() {
+            let id = match event.content {
+                Content::Message(new) | Content::Edited(new) | Content::Outgoing(new) => new.message.id.0,
+                Content::Unsent(unsent) => {
+                    assert_eq!(unsent.message, unsent.stub.id);
+                    unsent.message.0
+                }
+                Content::Notice(notice) => notice.record.id,
+                Content::Quarantined(why) => panic!("{why}"),
+            };
+            assert_eq!(id, want, "{place}");
+            assert_eq!(event.key.unwrap().provider_key, format!("E{}", place + 1));
+        }
+    }
+
+    #[test]
+    fn only_follow_and_join_open_a_dialog() {
+        for (kind, opens) in
+            [("follow", true), ("join", true), ("unfollow", false), ("memberJoined", false), ("", false)]
+        {
+            let body = format!(r#"{{"events":[{{"type":"{kind}","source":{{"type":"group","groupId":"C1"}}}}]}}"#);
+            let event = taken(None, &body).remove(0);
+            assert_eq!(event.kind, kind);
+            let Content::Notice(notice) = event.content else { panic!("no notice") };
+            assert_eq!(notice.opens, opens, "{kind}");
+            assert_eq!(notice.record.kind, if kind.is_empty() { "unknown" } else { kind });
+            assert_eq!(notice.sighting.unwrap().dialog_id, "C1");
+        }
+    }
+
+    #[test]
+    fn oddities_are_counted_and_stop_nothing() {
+        let event = r#"{"type":"message","timestamp":"soon","deliveryContext":{"isRedelivery":true},"message":{"id":"7","type":"text",
+            "text":"ab","emojis":[{"index":0,"length":1},{"index":9,"length":1}],"mention":{"mentionees":[{"index":1,"length":5}]}}}"#;
+        let body = |destination: &str| format!(r#"{{{destination}"events":[{event},{{"type":"follow"}}]}}"#);
+        let odd = |bot, destination: &str| -> Vec<Vec<Oddity>> {
+            taken(bot, &body(destination)).into_iter().map(|event| event.oddities).collect()
+        };
+        let own = vec![Oddity::Time, Oddity::Redelivered, Oddity::Span, Oddity::Span];
+        assert_eq!(odd(None, r#""destination":"U9","#), [own.clone(), vec![]]);
+        assert_eq!(odd(Some("U9"), r#""destination":"U9","#), [own.clone(), vec![]]);
+        assert_eq!(odd(Some("U9"), ""), [own.clone(), vec![]], "nobody is named");
+        let stray = [own, vec![]].map(|oddities| [oddities, vec![Oddity::Destination]].concat());
+        assert_eq!(odd(Some("U9"), r#""destination":"U8","#), stray);
+    }
+
+    #[test]
+    fn our_own_side_is_whom_the_webhook_names() {
+        for (bot, destination, want) in [
+            (None, r#""destination":"U9","#, "U9"),
+            (Some("U8"), r#""destination":"U9","#, "U9"),
+            (Some("U8"), "", "U8"),
+            (None, r#""destination":"","#, "configured"),
+            (None, r#""destination":"\ud83d","#, "configured"),
+        ] {
+            let event = taken(bot, &format!(r#"{{{destination}"events":[{{"type":"message"}}]}}"#)).remove(0);
+            let Content::Message(new) = event.content else { panic!("no message") };
+            assert_eq!((&*new.message.destination.target, &*new.sighting.own.target), (want, want));
+        }
+    }
+}

@@ -172,6 +172,12 @@ fn a_message_after_its_end_is_stored_deleted() {
 }
 
 #[test]
+fn an_event_without_a_time_does_not_make_a_message_older() {
+    let (_, known) = run(&[said("x", 5), edited("y", 0), unsent(0), unsent(7), said("x", 5)]);
+    assert_eq!((known.message.tm_create, known.message.tm_delete), (at(5), Some(at(7))));
+}
+
+#[test]
 fn a_status_only_climbs() {
     use Status::{Delivered, Failed, Sending, Sent};
     for (events, emitted, want, word) in [
@@ -285,8 +291,8 @@ fn circumstances() -> impl Strategy<Value = Metadata> {
     let sender = prop::option::of(Just(Address::new(AddressKind::Line, "U1", "")));
     let quoted = prop::option::of(Just("7".to_owned()));
     (sender, quoted, any::<bool>()).prop_map(|(sender, quoted_message_id, standby)| Metadata {
-        sender,
         quoted_message_id,
+        sender,
         standby,
         ..Metadata::default()
     })
