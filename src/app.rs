@@ -117,8 +117,11 @@ pub fn open_store(config: &StoreConfig, access: Access, clock: &Clock) -> Result
     Ok(store::open(&config.url, access, clock(), &Metrics::new()?)?)
 }
 
+/// An account with what understands its webhooks.
+pub type Understood = (Account, Box<dyn Adapter>);
+
 /// The accounts with their adapters.
-pub fn accounts(config: &Config) -> Result<Vec<(Account, Box<dyn Adapter>)>, Mistakes> {
+pub fn accounts(config: &Config) -> Result<Vec<Understood>, Mistakes> {
     let mut accounts = Vec::with_capacity(config.accounts.len());
     for account in &config.accounts {
         let adapter = build_adapter(account).map_err(|found| {
@@ -141,7 +144,7 @@ pub fn ingest(
     store: Arc<dyn Store>,
     format: RecordFormat,
     interests: Vec<Interest>,
-    accounts: Vec<(Account, Box<dyn Adapter>)>,
+    accounts: Vec<Understood>,
 ) -> Ingest {
     let outlet = Outlet { render: Box::new(Renderer::new(format)), routes: Routes::new(interests) };
     Ingest::new(store, Arc::new(outlet), accounts)

@@ -69,7 +69,7 @@ struct Traced {
 #[derive(Serialize, Default)]
 struct Step {
     at: Option<String>,
-    step: &'static str,
+    what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ struct Step {
 
 impl Step {
     fn plain(&self) -> String {
-        let mut words: Vec<String> = vec![format!("  {:<27} {:<10}", self.at.as_deref().unwrap_or("-"), self.step)];
+        let mut words: Vec<String> = vec![format!("  {:<27} {:<10}", self.at.as_deref().unwrap_or("-"), self.what)];
         words.extend(self.subscriber.clone());
         words.extend(self.event.clone());
         words.extend(self.attempt.map(|n| format!("attempt {n}")));
@@ -122,7 +122,7 @@ fn steps(trace: &Trace) -> Vec<Step> {
     for event in &trace.owed {
         steps.push(Step {
             at: Some(time(event.created_at)),
-            step: "owed",
+            what: "owed",
             event: Some(event.event_type.clone()),
             webhook_id: Some(event.id.to_string()),
             detail: match (event.erased, event.deliveries.len()) {
@@ -141,7 +141,7 @@ fn steps(trace: &Trace) -> Vec<Step> {
 /// What happened to one received event: a repeat is only received, everything else is verified before it is kept.
 fn received(row: &EventRow) -> Vec<Step> {
     let at = Some(time(row.received_at));
-    let step = |step, detail: String| Step { at: at.clone(), step, detail, ..Step::default() };
+    let step = |what, detail: String| Step { at: at.clone(), what, detail, ..Step::default() };
     let key = row.provider_key.as_ref().map_or_else(String::new, |key| format!(" {key}"));
     let mut steps = vec![
         step("received", format!("{}{key} in request {}", row.kind, row.request_id)),
@@ -175,7 +175,7 @@ fn delivered(event: &TracedEvent, delivery: &DeliveryDetail) -> Vec<Step> {
         .iter()
         .map(|AttemptRow { number, at, duration_ms, status, reason }| Step {
             at: Some(time(*at)),
-            step: "attempt",
+            what: "attempt",
             attempt: Some(*number),
             status: *status,
             duration_ms: *duration_ms,
@@ -190,6 +190,6 @@ fn delivered(event: &TracedEvent, delivery: &DeliveryDetail) -> Vec<Step> {
         State::Dead => (row.last.as_ref().map(|last| last.at), "given up; replayable".to_owned()),
         State::Cancelled => (None, "the message was taken back before".to_owned()),
     };
-    steps.push(Step { at: at.map(time), step: row.state.as_str(), detail, ..base() });
+    steps.push(Step { at: at.map(time), what: row.state.as_str(), detail, ..base() });
     steps
 }

@@ -18,30 +18,32 @@ fn addresses_come_back() {
     assert_eq!(parse_address(r#"{"kind":"fax","target":"1"}"#), None);
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
+macro_rules! some {
+    ($text:literal) => {
+        Some($text.to_owned())
+    };
 }
 
 fn full() -> Message {
     let id = MessageId(Uuid::from_u128(7));
     let mut media = Media::new(id, 0, MediaKind::Location);
-    media.filename = some("a\"b");
-    media.url = some("https://x/1");
-    media.content_type = some("image/png");
+    media.filename = some!("a\"b");
+    media.url = some!("https://x/1");
+    media.content_type = some!("image/png");
     media.size = Some(u64::MAX);
     media.duration_ms = Some(5);
-    media.preview_url = some("https://x/2");
-    media.provider_id = some("600");
+    media.preview_url = some!("https://x/2");
+    media.provider_id = some!("600");
     media.location = Some(Location {
         latitude: Decimal::parse("35.00000000000000000010"),
         longitude: Decimal::parse("-1e2"),
-        title: some("t"),
+        title: some!("t"),
         address: None,
     });
     media.sticker = Some(Sticker {
-        package_id: some("1"),
+        package_id: some!("1"),
         sticker_id: None,
-        resource_type: some("STATIC"),
+        resource_type: some!("STATIC"),
         keywords: vec!["hi".to_owned()],
     });
     Message {
@@ -58,25 +60,31 @@ fn full() -> Message {
         text: String::new(),
         medias: vec![media, Media::new(id, 1, MediaKind::Flex)],
         metadata: Metadata {
-            emojis: vec![Emoji { index: Some(-1), length: None, product_id: some("p"), emoji_id: None, alt: some("") }],
+            emojis: vec![Emoji {
+                index: Some(-1),
+                length: None,
+                product_id: some!("p"),
+                emoji_id: None,
+                alt: some!(""),
+            }],
             mentions: vec![Mention {
                 index: Some(1),
                 length: Some(2),
-                kind: some("user"),
-                user_id: some("U2"),
+                kind: some!("user"),
+                user_id: some!("U2"),
                 is_self: Some(true),
             }],
             postback: Some(Postback {
-                payload: some("p"),
+                payload: some!("p"),
                 text: None,
                 params: vec![("date".to_owned(), "2026-01-02".to_owned())],
             }),
-            reply_to: some("r"),
-            quoted_message_id: some("q"),
-            image_set: Some(ImageSet { id: some("s"), index: Some(1), total: None }),
+            reply_to: some!("r"),
+            quoted_message_id: some!("q"),
+            image_set: Some(ImageSet { id: some!("s"), index: Some(1), total: None }),
             sender: Some(Address::new(AddressKind::Line, "U3", "Bo")),
             standby: true,
-            provider: Some(ProviderStatus { status: some("sent"), reason: None, failure: some("15005") }),
+            provider: Some(ProviderStatus { status: some!("sent"), reason: None, failure: some!("15005") }),
             unmapped: vec!["body.carousel".to_owned()],
         },
         parts: Some(2),

@@ -71,20 +71,20 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
         }
         Content::Message(new) => {
             let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::New };
-            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
         }
         Content::Outgoing(new) => {
             let at = event.key.as_ref().map_or(new.message.tm_create, |key| key.at);
             let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::At(at) };
-            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
         }
         Content::Edited(new) => {
             let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::Known };
-            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
         }
         Content::Unsent(unsent) => {
             let told = Told { sighting: &unsent.sighting, message: unsent.message, search: Search::Known };
-            store_message(tx, receipts, inbound, prepared, &told, row, bare)?;
+            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
         }
     }
     Ok(End::Stored)
@@ -130,7 +130,7 @@ fn store_message(
     prepared: &Prepared,
     told: &Told<'_>,
     event: i64,
-    receipt: Row<'_>,
+    receipt: &Row<'_>,
 ) -> rusqlite::Result<()> {
     let account = receipts.account;
     let (conversation, change) = see(tx, inbound, told.sighting, account)?;
@@ -148,7 +148,7 @@ fn store_message(
         }
         (None, None) => None,
     };
-    receipts.write_at(tx, event, &Row { message: row, ..receipt })?;
+    receipts.write_at(tx, event, &Row { message: row, ..*receipt })?;
 
     let about = About { event, message: row, conversation };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
@@ -290,6 +290,7 @@ fn keep_aside(tx: &mut Tx<'_>, inbound: &Inbound, error: &rusqlite::Error) -> ru
 }
 
 /// One line of the account of events.
+#[derive(Clone, Copy)]
 struct Row<'a> {
     kind: &'a str,
     key: Option<&'a DedupeKey>,

@@ -192,7 +192,7 @@ impl Model {
         assert!(self.held.is_empty());
         let rows = world.deliveries().await;
         assert_eq!(rows.len(), self.written.len() * SUBSCRIBERS.len(), "everybody is owed everything once");
-        let [pending, leased, delivered, dead] = world.states().await;
+        let [pending, leased, delivered, dead, _] = world.states().await;
         assert_eq!((pending, leased, delivered + dead), (0, 0, self.ended.len()));
         assert_eq!(rows.len(), self.ended.len());
         // What was owed first is what was written first, and is that message and no other.

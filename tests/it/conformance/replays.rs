@@ -71,7 +71,7 @@ pub(crate) async fn what_is_still_owed_or_unknown_is_said(engine: &dyn Engine) {
     assert_eq!(done.replayed, [dead, delivered]);
     assert_eq!(done.still_owed, [owed, dead], "asked twice, owed once");
     assert_eq!(done.unknown, [4711]);
-    assert_eq!(world.states().await, [3, 0, 0, 0]);
+    assert_eq!(world.states().await, [3, 0, 0, 0, 0]);
     assert_eq!(world.claim(at(10)).await.len(), 3);
     world.end().await;
 }
