@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
         ],
     ),
-    ("cli", &["domain", "adapter", "voipbin", "metrics", "lifecycle", "config", "store", "http", "app"]),
+    ("cli", &["domain", "adapter", "voipbin", "metrics", "lifecycle", "config", "store", "http", "ingest", "app"]),
 ];
 
 /// Crates that only some places may name: a path is a module, or a module in one.
