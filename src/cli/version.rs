@@ -1,6 +1,7 @@
 //! `birdwire version`
 
 use super::{Done, output};
+use crate::store;
 use clap::Args;
 
 #[derive(Args)]
@@ -11,7 +12,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Done {
-    let (birdwire, sqlite) = (env!("CARGO_PKG_VERSION"), rusqlite::version());
+    let (birdwire, sqlite) = (env!("CARGO_PKG_VERSION"), store::embedded_version());
     if options.json {
         output::line(&format!(r#"{{"birdwire":"{birdwire}","sqlite":"{sqlite}"}}"#))?;
     } else {

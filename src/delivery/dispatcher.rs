@@ -90,20 +90,22 @@ impl Dispatcher {
         let mut look = true;
         let mut wake = (self.clock)().plus(POLL);
         while !self.stop.is_cancelled() {
-            if look && self.unrecorded.load(Ordering::Acquire) == 0 {
+            if look {
                 let now = (self.clock)();
                 wake = now.plus(POLL);
-                match self.store.claim_lanes(self.wishes(&places), now, self.lease).await {
-                    Ok(claimed) => {
-                        wake = claimed.next_due.unwrap_or(wake).min(wake);
-                        self.start(claimed.leased, &mut places, &mut tasks);
-                        healthy = true;
-                    }
-                    Err(error) => {
-                        if healthy {
-                            tracing::error!(error = &error as &dyn std::error::Error, "no lanes can be claimed");
+                if self.unrecorded.load(Ordering::Acquire) == 0 {
+                    match self.store.claim_lanes(self.wishes(&places), now, self.lease).await {
+                        Ok(claimed) => {
+                            wake = claimed.next_due.unwrap_or(wake).min(wake);
+                            self.start(claimed.leased, &mut places, &mut tasks);
+                            healthy = true;
                         }
-                        healthy = false;
+                        Err(error) => {
+                            if healthy {
+                                tracing::error!(error = &error as &dyn std::error::Error, "no lanes can be claimed");
+                            }
+                            healthy = false;
+                        }
                     }
                 }
             }
@@ -273,8 +275,7 @@ impl Dispatcher {
     }
 
     async fn disable(&self, subscriber: &Subscriber, now: Timestamp) {
-        let why = Some((now, "answered 410 Gone".to_owned()));
-        match self.store.set_disabled(&subscriber.id, why).await {
+        match self.store.disable(&subscriber.id, "answered 410 Gone".to_owned(), now).await {
             Ok(_) => tracing::error!(subscriber = subscriber.id.0, "the subscriber answered 410 and is disabled"),
             Err(error) => tracing::error!(
                 subscriber = subscriber.id.0,

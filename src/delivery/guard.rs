@@ -95,17 +95,16 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     !matches!(
         (a, b, c),
-        (0 | 10 | 127, ..)
-            | (100, 64..=127, _) // carrier-grade NAT
-            | (169, 254, _)      // link local, cloud metadata
+        (0 | 10 | 127 | 224..=255, ..)
+            | (100, 64..=127, _)
+            | (169, 254, _)
             | (172, 16..=31, _)
-            | (192, 0, 0 | 2)    // IETF protocols, documentation
-            | (192, 88, 99)      // 6to4 relays
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
             | (192, 168, _)
-            | (198, 18 | 19, _)  // benchmarks
-            | (198, 51, 100)     // documentation
-            | (203, 0, 113)      // documentation
-            | (224..=255, ..) // multicast, reserved, broadcast
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113) // multicast, reserved, broadcast
     )
 }
 
@@ -119,7 +118,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     match segments {
         // NAT64 and 6to4 carry an IPv4 address, which decides.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
-        [0x64, 0xff9b, 1, ..] | [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x100, 0, 0, 0, ..] => false,
+        [0x64, 0xff9b, 1, ..] | [0x2001, 0xdb8 | 0..=0x1ff, ..] | [0x100, 0, 0, 0, ..] => false,
         // Only global unicast is handed out: everything else is loopback, unspecified, IPv4-compatible, unique
         // local, link local or multicast.
         [first, ..] => first & 0xe000 == 0x2000,

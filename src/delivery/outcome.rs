@@ -135,8 +135,8 @@ mod tests {
 
     const BACKOFF: Backoff = Backoff {
         first: Duration::from_secs(1),
-        max: Duration::from_secs(3600),
-        give_up_after: Duration::from_secs(72 * 3600),
+        max: Duration::from_hours(1),
+        give_up_after: Duration::from_hours(72),
     };
     const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000); // 2026-01-01T00:00:00Z
 

@@ -69,20 +69,24 @@ impl Sender {
         now: Timestamp,
     ) -> Answer {
         let Some(request) = request(subscriber, conversation, owed, now) else { return Answer::Fault(Fault::Broken) };
+        // The deadline covers everything up to the answer's head, and the reading of its body; but a body that is cut
+        // off takes nothing back from what the head said.
+        let end = tokio::time::Instant::now() + self.deadline;
         let attempt = async {
             let is_secure = subscriber.url.scheme_str() == Some("https");
             // The connector asks its resolver about names only, so literal addresses are checked here.
             let guard = if is_secure { &self.secure_guard } else { &self.plain_guard };
             if literal(&subscriber.url).is_some_and(|address| !guard.allows(address)) {
-                return Answer::Fault(Fault::Forbidden);
+                return Err(Fault::Forbidden);
             }
             let answer = if is_secure { self.secure.request(request).await } else { self.plain.request(request).await };
-            match answer {
-                Ok(response) => read(response).await,
-                Err(error) => Answer::Fault(fault(&error)),
-            }
+            answer.map_err(|error| fault(&error))
         };
-        tokio::time::timeout(self.deadline, attempt).await.unwrap_or(Answer::Fault(Fault::Deadline))
+        match tokio::time::timeout_at(end, attempt).await {
+            Ok(Ok(response)) => read(response, end).await,
+            Ok(Err(fault)) => Answer::Fault(fault),
+            Err(_) => Answer::Fault(Fault::Deadline),
+        }
     }
 }
 
@@ -133,7 +137,7 @@ fn request(
 }
 
 /// The status decides; the body is read only so that the connection can be used again, and only up to a cap.
-async fn read(response: Response<hyper::body::Incoming>) -> Answer {
+async fn read(response: Response<hyper::body::Incoming>, end: tokio::time::Instant) -> Answer {
     let (head, mut body) = response.into_parts();
     let retry_after = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let answer = Answer::Status { status: head.status.as_u16(), retry_after };
@@ -147,7 +151,8 @@ async fn read(response: Response<hyper::body::Incoming>) -> Answer {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(1), drain).await.ok();
+    let patience = tokio::time::Instant::now() + Duration::from_secs(1);
+    tokio::time::timeout_at(end.min(patience), drain).await.ok();
     answer
 }
 
@@ -161,7 +166,11 @@ fn fault(error: &hyper_util::client::legacy::Error) -> Fault {
             return Fault::Unresolved;
         }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>()
+            || inner.is_some_and(
+                <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<rustls::Error>,
+            )
+        {
             return Fault::Tls;
         }
         cause = error.source();

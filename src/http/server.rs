@@ -3,7 +3,9 @@
 //! axum's own sets no timer, so a head that arrives one byte a second would hold a connection for ever. This one
 //! bounds the time of a head, the number of connections, and the time of a drain.
 
+use super::patience::{Patient, Phase};
 use axum::Router;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -17,13 +19,17 @@ use tokio_util::sync::CancellationToken;
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Longest time for a request's head to arrive; an idle connection is closed after it too.
+    /// Longest time for a request's head to arrive.
     pub header_timeout: Duration,
     /// Most connections at once; more wait to be accepted.
     pub max_connections: usize,
     /// Longest time for requests under way to finish after `drain`.
     pub drain_timeout: Duration,
 }
+
+/// How long a connection may be silent between requests: longer than the minute after which load balancers give an
+/// idle connection up, so that it is they who close it.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// Largest request head, in bytes.
 const HEAD: usize = 64 * 1024;
@@ -34,8 +40,8 @@ const REST: Duration = Duration::from_millis(100);
 /// Serves `router` until `drain`, then finishes what is under way.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain: CancellationToken) {
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(HEAD);
-    let service = TowerToHyperService::new(router);
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE.max(limits.header_timeout)).max_buf_size(HEAD);
+    let app = TowerToHyperService::new(router);
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let open = GracefulShutdown::new();
     loop {
@@ -54,7 +60,19 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain:
         };
         // Answers are small; waiting to fill a packet only makes them late. A socket that refuses is about to close.
         stream.set_nodelay(true).ok();
-        let connection = open.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let phase = Phase::default();
+        let io = TokioIo::new(Patient::new(stream, limits.header_timeout, phase.clone()));
+        let app = app.clone();
+        let service = service_fn(move |request| {
+            phase.busy();
+            let (answer, phase) = (app.call(request), phase.clone());
+            async move {
+                let answer = answer.await;
+                phase.idle();
+                answer
+            }
+        });
+        let connection = open.watch(http.serve_connection(io, service));
         tokio::spawn(async move {
             // Whatever goes wrong on a connection is the peer's: it went away, or spoke no HTTP.
             connection.await.ok();

@@ -127,8 +127,8 @@ impl<'a> From<&'a Location> for LocationRow<'a> {
     fn from(l: &'a Location) -> Self {
         let Location { latitude, longitude, title, address } = l;
         Self {
-            latitude: latitude.as_ref().map(|d| d.as_str()),
-            longitude: longitude.as_ref().map(|d| d.as_str()),
+            latitude: latitude.as_ref().map(super::super::domain::message::Decimal::as_str),
+            longitude: longitude.as_ref().map(super::super::domain::message::Decimal::as_str),
             title: title.as_deref(),
             address: address.as_deref(),
         }

@@ -1,10 +1,13 @@
 //! The one integration test binary: everything that is tested through the crate's public face.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod app;
 mod bird_props;
+mod conformance;
 mod downstream;
 mod fixtures;
 mod flows;
 mod line_props;
 mod mutation;
 mod sample;
+mod tidy;

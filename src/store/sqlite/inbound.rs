@@ -153,7 +153,7 @@ fn status_word(status: crate::domain::message::Status) -> &'static str {
     }
 }
 
-/// Writes an event downstream and a delivery for everybody who is owed it.
+/// Writes an event downstream and a delivery for everybody who is owed it; nothing when that is nobody.
 fn owe(
     tx: &mut Tx<'_>,
     inbound: &Inbound,
@@ -163,6 +163,10 @@ fn owe(
 ) -> rusqlite::Result<()> {
     let connection = tx.connection;
     let now = inbound.received_at.micros();
+    let mut subscribers = inbound.outlet.routes.owed(outbound.event_type, inbound.account.id).peekable();
+    if subscribers.peek().is_none() {
+        return Ok(());
+    }
     connection
         .prepare_cached(
             "INSERT INTO outbox (uuid, type, event, conversation, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -176,7 +180,7 @@ fn owe(
             outbound.body
         ])?;
     let outbox = connection.last_insert_rowid();
-    for subscriber in inbound.outlet.routes.owed(outbound.event_type, inbound.account.id) {
+    for subscriber in subscribers {
         let (subscriber, ordered) = tx.memory.subscriber(connection, &subscriber.0)?;
         let (lane, sequence): (i64, i64) = connection
             .prepare_cached(

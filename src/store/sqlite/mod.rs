@@ -82,6 +82,11 @@ pub(super) fn open(
     }))
 }
 
+/// The version of the SQLite that is built in.
+pub(super) fn version() -> &'static str {
+    rusqlite::version()
+}
+
 fn spawned<T>(started: std::io::Result<T>) -> Result<T, StoreError> {
     started.map_err(|e| StoreError::Unusable {
         detail: "cannot start the store's threads".to_owned(),
@@ -171,13 +176,14 @@ impl Store for Sqlite {
         self.writer()?.submit(true, move |tx| lanes::release(tx, &leases)).await
     }
 
-    async fn set_disabled(
-        &self,
-        subscriber: &SubscriberId,
-        disabled: Option<(Timestamp, String)>,
-    ) -> Result<bool, StoreError> {
+    async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError> {
         let subscriber = subscriber.clone();
-        self.writer()?.submit(true, move |tx| lanes::set_disabled(tx, &subscriber, disabled.as_ref())).await
+        self.writer()?.submit(true, move |tx| lanes::disable(tx, &subscriber, &why, now)).await
+    }
+
+    async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError> {
+        let subscriber = subscriber.clone();
+        self.writer()?.submit(true, move |tx| lanes::enable(tx, &subscriber, now)).await
     }
 
     async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError> {
@@ -226,7 +232,12 @@ impl Store for Sqlite {
 
     async fn work_hint(&self) {
         match self.writer() {
-            Ok(writer) => writer.hint.notified().await,
+            Ok(writer) => {
+                // Whoever waits must not keep the writer's thread from ending.
+                let hint = writer.hint.clone();
+                drop(writer);
+                hint.notified().await;
+            }
             Err(_) => std::future::pending().await,
         }
     }

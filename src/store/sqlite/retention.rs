@@ -20,27 +20,23 @@ pub(super) fn retain(
             "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks ORDER BY id LIMIT ?2) AND received_at < ?1",
         )?
         .execute(params![raw_before.micros(), limit])?;
-    let finished = tx
+    let finished: Vec<(i64, i64)> = tx
         .connection
         .prepare_cached(
             "DELETE FROM deliveries WHERE id IN (
-                 SELECT id FROM deliveries WHERE state = 2 ORDER BY id LIMIT ?2) AND last_at < ?1",
+                 SELECT id FROM deliveries WHERE state = 2 ORDER BY id LIMIT ?2) AND last_at < ?1
+             RETURNING id, event",
         )?
-        .execute(params![finished_before.micros(), limit])?;
-    if finished > 0 {
+        .query_map(params![finished_before.micros(), limit], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    // By name and not by age: older dead letters keep theirs for ever and must not hide the others.
+    for (delivery, event) in &finished {
+        tx.connection.prepare_cached("DELETE FROM attempts WHERE delivery = ?1")?.execute([delivery])?;
         tx.connection
             .prepare_cached(
-                "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts ORDER BY id LIMIT ?1)
-                 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = attempts.delivery)",
+                "DELETE FROM outbox WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event = ?1)",
             )?
-            .execute([limit])?;
+            .execute([event])?;
     }
-    // An event that nobody was owed, or whose deliveries are gone.
-    tx.connection
-        .prepare_cached(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?2) AND created_at < ?1
-             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event = outbox.id)",
-        )?
-        .execute(params![finished_before.micros(), limit])?;
-    Ok(Retained { raw, finished })
+    Ok(Retained { raw, finished: finished.len() })
 }

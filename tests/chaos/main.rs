@@ -1,0 +1,170 @@
+//! Faults against the real program: each scenario starts it, breaks something, and judges by the ledgers of both
+//! ends that nothing was lost, doubled or disordered.
+//!
+//! `scripts/chaos --list` shows them; names (or parts of names) choose, `--seed N` repeats, `--scale X` multiplies
+//! loads and patience. Flags of Rust's own test runner are ignored, so `cargo test` can pass them on.
+
+mod ledger;
+mod node;
+mod scenarios;
+mod self_test;
+mod sender;
+mod sink;
+mod stage;
+mod verdict;
+
+use anyhow::{Context, Result};
+use scenarios::{disk, load, process, subscriber};
+use stage::{Arena, Report};
+use std::path::Path;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+/// How many violations, and lines of a log, are worth reading at once.
+const SHOWN: usize = 20;
+const TAIL: usize = 40;
+
+type Run = fn(Arena) -> Pin<Box<dyn Future<Output = Result<Report>>>>;
+
+/// One scenario: its name, the faults of the catalogue it stands for and what it shows, and how it runs.
+struct Scenario(&'static str, &'static str, Run);
+
+/// Every scenario, in the order in which they run.
+const SCENARIOS: &[Scenario] = &[
+    Scenario("load", "I8: 2,500 webhooks, default configuration: nothing twice, less than 64 MiB", |a| {
+        Box::pin(load::load(a))
+    }),
+    Scenario("same-webhook", "N1: one webhook 100 times at once is one message", |a| Box::pin(load::same_webhook(a))),
+    Scenario("failing-subscriber", "R1: five failures at the head of every conversation, nothing overtakes", |a| {
+        Box::pin(subscriber::failing(a))
+    }),
+    Scenario("hanging-subscriber", "R10: one subscriber hangs, the other does not notice", |a| {
+        Box::pin(subscriber::hanging(a))
+    }),
+    Scenario("terminate", "C4, D6: SIGTERM under load; a second gateway on the same store", |a| {
+        Box::pin(process::terminate(a))
+    }),
+    Scenario("terminate-hanging", "C4: SIGTERM while deliveries hang, and twice: the drain has an end", |a| {
+        Box::pin(process::terminate_hanging(a))
+    }),
+    Scenario("disk-full", "D1: the disk is full for a while: 503, no loss, recovery without a restart", |a| {
+        Box::pin(disk::full(a))
+    }),
+    Scenario("crash-loop", "C8: SIGKILL at every moment of a start, on an empty and on a used folder", |a| {
+        Box::pin(process::crash_loop(a))
+    }),
+    Scenario("kills", "C1: SIGKILL ten times under load of 2,000 webhooks", |a| Box::pin(process::kills(a))),
+];
+
+/// What was asked for.
+struct Options {
+    list: bool,
+    names: Vec<String>,
+    seed: u64,
+    scale: f64,
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self { list: false, names: Vec::new(), seed: fastrand::u64(..1_000_000), scale: 1.0 };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--list" => options.list = true,
+                "--seed" => options.seed = value(&mut arguments).context("--seed needs a number")?,
+                "--scale" => options.scale = value(&mut arguments).context("--scale needs a number")?,
+                // Flags of Rust's own test runner that have a value.
+                "--test-threads" | "--skip" | "--format" | "--color" | "--logfile" | "-Z" => drop(arguments.next()),
+                flag if flag.starts_with('-') => {}
+                name => options.names.push(name.to_owned()),
+            }
+        }
+        anyhow::ensure!(options.scale > 0.0, "--scale needs a number above 0");
+        Ok(options)
+    }
+
+    /// Parts of names choose, as with Rust's own test runner.
+    fn wants(&self, scenario: &Scenario) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| scenario.0.contains(name.as_str()))
+    }
+}
+
+fn value<T: std::str::FromStr>(arguments: &mut impl Iterator<Item = String>) -> Option<T> {
+    arguments.next()?.parse().ok()
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            anstream::eprintln!("chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let options = Options::read(std::env::args().skip(1))?;
+    if options.list {
+        for Scenario(name, about, _) in SCENARIOS {
+            anstream::println!("{name:<20} {about}");
+        }
+        return Ok(true);
+    }
+    let cases = self_test::run().context("the verdict itself is wrong")?;
+    anstream::println!("seed {}, scale {}; the verdict knows {cases} stories", options.seed, options.scale);
+    rustls::crypto::ring::default_provider().install_default().ok().context("TLS is set up already")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario)) {
+        if one(scenario, &options, &runtime)? {
+            passed += 1;
+        } else {
+            failed += 1;
+        }
+    }
+    anstream::println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// Runs one scenario and says how it went.
+fn one(scenario: &Scenario, options: &Options, runtime: &tokio::runtime::Runtime) -> Result<bool> {
+    let Scenario(name, _, run) = scenario;
+    // Not the system's folder for temporary files: that may be in memory, where no write is ever slow.
+    let folder = tempfile::Builder::new().prefix(name).tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let arena = Arena { folder: folder.path().to_owned(), seed: options.seed, scale: options.scale };
+    let began = tokio::time::Instant::now();
+    let result = runtime.block_on(run(arena));
+    let took = began.elapsed().as_secs_f64();
+    let (facts, problems) = match result {
+        Ok(report) => (report.facts.join(", "), report.violations.iter().map(ToString::to_string).collect()),
+        Err(error) => (String::new(), vec![format!("{error:#}")]),
+    };
+    let good = problems.is_empty();
+    anstream::println!("{} {name:<20} {took:>5.1} s  {facts}", if good { "ok    " } else { "FAILED" });
+    for problem in problems.iter().take(SHOWN) {
+        anstream::println!("    {problem}");
+    }
+    if problems.len() > SHOWN {
+        anstream::println!("    and {} more", problems.len() - SHOWN);
+    }
+    if !good {
+        show_logs(folder.path())?;
+    }
+    Ok(good)
+}
+
+fn show_logs(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "stderr") {
+            let text = std::fs::read_to_string(&path)?;
+            let lines: Vec<&str> = text.lines().collect();
+            anstream::println!("    the end of {}:", path.file_name().unwrap_or_default().display());
+            for line in &lines[lines.len().saturating_sub(TAIL)..] {
+                anstream::println!("      {line}");
+            }
+        }
+    }
+    Ok(())
+}

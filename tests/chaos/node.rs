@@ -1,0 +1,279 @@
+//! One gateway: the real program as a child process, on a folder that outlives it.
+
+use crate::verdict::{Listed, ListedEvent};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The account of every scenario.
+pub(crate) const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
+/// Its signing key.
+pub(crate) const KEY: &str = "chaos-signing-key";
+/// The secret of every subscriber.
+pub(crate) const SECRET: &str = "whsec_Y2hhb3Mtc2VjcmV0LWNoYW9zLXNlY3JldC0xMjM0NTY=";
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_birdwire");
+
+/// A start on a large log takes a while on a slow disk; longer than this is a fault.
+const START: Duration = Duration::from_secs(30);
+
+/// How often a process is asked whether it is so far.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What a node is started with.
+pub(crate) struct Plan<'a> {
+    /// Names its files.
+    pub(crate) name: &'a str,
+    /// Where its files are.
+    pub(crate) folder: &'a Path,
+    /// `store.url`; nodes may share one.
+    pub(crate) store: String,
+    /// Who is told: names and URLs.
+    pub(crate) subscribers: Vec<(String, String)>,
+    /// Lines of the section `[server]`.
+    pub(crate) server: &'a str,
+    /// Lines of the section `[delivery]`.
+    pub(crate) delivery: &'a str,
+}
+
+/// A gateway that runs, or may run again.
+pub(crate) struct Node {
+    name: String,
+    config: PathBuf,
+    stderr: PathBuf,
+    port: u16,
+    child: Option<Child>,
+    client: reqwest::Client,
+}
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// The most it ever had.
+    pub(crate) peak: u64,
+    /// What it has.
+    pub(crate) now: u64,
+}
+
+impl Node {
+    /// Writes the configuration; nothing runs yet.
+    pub(crate) fn new(plan: &Plan<'_>, client: reqwest::Client) -> Result<Self> {
+        let port = free_port()?;
+        let config = plan.folder.join(format!("{}.toml", plan.name));
+        std::fs::write(&config, configuration(plan, port)).context("no configuration can be written")?;
+        let stderr = plan.folder.join(format!("{}.stderr", plan.name));
+        Ok(Self { name: plan.name.to_owned(), config, stderr, port, child: None, client })
+    }
+
+    /// Where the provider posts to, which is also what it signs.
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1.0/conversation/accounts/{ACCOUNT}", self.port)
+    }
+
+    /// Starts and waits until it is ready.
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(status) = self.child()?.try_wait()? {
+                bail!("{} ended instead of getting ready: {status}", self.name);
+            }
+            match self.ready().await {
+                Ok((200, _)) => return Ok(()),
+                _ if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+                last => bail!("{} is not ready after {START:?}: {last:?}", self.name),
+            }
+        }
+    }
+
+    /// Starts and does not wait.
+    pub(crate) fn spawn(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(&self.stderr)?;
+        let child = Command::new(PROGRAM)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("{PROGRAM} cannot be started"))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Status and text of `/readyz`.
+    pub(crate) async fn ready(&self) -> Result<(u16, String)> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.port);
+        let response = self.client.get(url).timeout(Duration::from_secs(5)).send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
+
+    /// Asks `/readyz` until `wanted` likes the answer.
+    pub(crate) async fn until_ready(
+        &self,
+        within: Duration,
+        wanted: impl Fn(u16, &str) -> bool,
+    ) -> Result<(u16, String)> {
+        let deadline = Instant::now() + within;
+        loop {
+            let answer = self.ready().await;
+            match answer {
+                Ok((status, text)) if wanted(status, &text) => return Ok((status, text)),
+                _ if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+                last => bail!("{}: /readyz did not change within {within:?}: {last:?}", self.name),
+            }
+        }
+    }
+
+    /// Ends it at once, as a power switch does.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("nothing runs that could be killed")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::TERM)?)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child()?.try_wait()? {
+                self.child = None;
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "{} still runs after {within:?}", self.name);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Limits the size of its files; `None` lifts the limit.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let pid = self.pid()?;
+        let ceiling = rustix::process::getrlimit(Resource::Fsize).maximum;
+        let current = bytes.or(ceiling);
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum: ceiling })?;
+        Ok(())
+    }
+
+    /// How much memory it takes.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?.as_raw_nonzero()))?;
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()
+        };
+        let (peak, now) = kib("VmHWM").zip(kib("VmRSS")).context("the kernel says nothing of its memory")?;
+        Ok(Memory { peak, now })
+    }
+
+    /// What `birdwire deliveries list` says.
+    pub(crate) fn deliveries(&self) -> Result<Vec<Listed>> {
+        self.listing(&["deliveries", "list"])
+    }
+
+    /// What `birdwire events` says.
+    pub(crate) fn events(&self) -> Result<Vec<ListedEvent>> {
+        self.listing(&["events"])
+    }
+
+    fn listing<T: DeserializeOwned>(&self, command: &[&str]) -> Result<Vec<T>> {
+        let output =
+            Command::new(PROGRAM).args(command).args(["--json", "--config"]).arg(&self.config).env_clear().output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "birdwire {} failed: {said}", command.join(" "));
+        let lines = std::str::from_utf8(&output.stdout)?.lines();
+        lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// What it wrote to standard error.
+    pub(crate) fn said(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.stderr)?)
+    }
+
+    /// Waits until it has said this so often.
+    pub(crate) async fn until_said(&self, what: &str, times: usize, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        while self.said()?.matches(what).count() < times {
+            ensure!(Instant::now() < deadline, "{} does not say {what:?} within {within:?}", self.name);
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn child(&mut self) -> Result<&mut Child> {
+        self.child.as_mut().with_context(|| format!("{} does not run", self.name))
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        Pid::from_raw(i32::try_from(child.id())?).context("no process has the number 0")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; there is nobody left to tell.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+fn configuration(plan: &Plan<'_>, port: u16) -> String {
+    let subscriber = |(id, url): &(String, String)| {
+        format!("\n[[subscribers]]\nid = \"{id}\"\nurl = \"{url}\"\nsecrets = [\"{SECRET}\"]\n")
+    };
+    format!(
+        r#"[server]
+listen = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+{}
+
+[store]
+url = "{}"
+
+[delivery]
+allow_networks = ["127.0.0.0/8"]
+{}
+
+[[accounts]]
+id = "{ACCOUNT}"
+customer_id = "5e4a0680-804e-11ec-8477-2fea5968d85b"
+name = "LINE through Bird"
+provider = "bird"
+type = "line"
+signing_keys = ["{KEY}"]
+{}"#,
+        plan.server,
+        plan.store,
+        plan.delivery,
+        plan.subscribers.iter().map(subscriber).collect::<String>(),
+    )
+}
+
+/// A port that stays free while the node that listens on it is down: below those that the system gives to outgoing
+/// connections, one of which could otherwise take its place, or even connect to itself.
+fn free_port() -> Result<u16> {
+    for _ in 0..100 {
+        let port = fastrand::u16(10_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port was found")
+}

@@ -1,0 +1,6 @@
+//! The scenarios, one file per kind of fault. The list of all of them is in `main.rs`.
+
+pub(crate) mod disk;
+pub(crate) mod load;
+pub(crate) mod process;
+pub(crate) mod subscriber;

@@ -1,0 +1,188 @@
+//! What strangers cannot do: send too much, too slowly, or from too many connections.
+
+use super::client::answer;
+use super::{ACCOUNT, PATIENCE, Setup, TestApp, payload};
+use std::fmt::Write as _;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+async fn limited(server: &str) -> TestApp {
+    TestApp::start(Setup { server, ..Setup::default() }).await
+}
+
+fn head(headers: &[(String, String)], more: &str) -> String {
+    let mut head = format!("POST /v1.0/conversation/accounts/{ACCOUNT} HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n").unwrap();
+    }
+    head + more + "\r\n"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_too_large_is_refused_so_that_its_sender_hears_it() {
+    let app = TestApp::bare().await;
+    let body = vec![b'x'; 2 * 1024 * 1024];
+    let answer = app.post(&app.signed(&body), &body).await;
+    assert_eq!((answer.status, &*answer.body), (413, &b""[..]));
+    // The largest one that may be sent is taken.
+    let mut body = payload("m1", "U1", "hello");
+    body.resize(1024 * 1024, b' ');
+    app.accept(&body).await;
+    body.push(b' ');
+    assert_eq!(app.post(&app.signed(&body), &body).await.status, 413);
+    assert_eq!(app.events().await.len(), 1);
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_without_a_length_is_cut_off_too() {
+    let app = limited("max_body_bytes = \"64KiB\"").await;
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    let body = vec![b'x'; 96 * 1024];
+    let headers = app.signed(&body);
+    stream.write_all(head(&headers, "transfer-encoding: chunked\r\n").as_bytes()).await.unwrap();
+    for chunk in body.chunks(1024) {
+        stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await.unwrap();
+        stream.write_all(chunk).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().status, 413);
+
+    // And one that fits is taken, in whatever pieces it comes.
+    let body = payload("m1", "U1", "hello");
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    stream.write_all(head(&app.signed(&body), "transfer-encoding: chunked\r\n").as_bytes()).await.unwrap();
+    for byte in &body {
+        stream.write_all(&[b'1', b'\r', b'\n', *byte, b'\r', b'\n']).await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().status, 200);
+    assert_eq!(app.events().await.len(), 1);
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_never_ends_ends() {
+    let app = limited("header_timeout = \"400ms\"").await;
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    let began = Instant::now();
+    let (mut reader, mut writer) = stream.split();
+    let drip = async {
+        for byte in "POST / HTTP/1.1\r\nx-slow: ".bytes().chain(std::iter::repeat(b'x')) {
+            if writer.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut rest = Vec::new();
+    tokio::select! {
+        () = drip => {}
+        _ = reader.read_to_end(&mut rest) => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("the connection is still open"),
+    }
+    assert!(began.elapsed() >= Duration::from_millis(350), "it has its time");
+    assert!(began.elapsed() < Duration::from_secs(10), "and no more");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_never_says_anything_is_closed() {
+    let app = limited("header_timeout = \"200ms\"").await;
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    assert!(answer(&mut stream).await.is_none());
+    app.finish().await;
+}
+
+/// Idle between requests is no fault: a load balancer that reuses the connection later must find it open. A second
+/// head that trickles in is cut off like a first one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_outlives_the_time_of_a_head() {
+    let app = limited("header_timeout = \"200ms\"").await;
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    let mut said = [0; 1024];
+    for _ in 0..2 {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: gw\r\n\r\n").await.unwrap();
+        let read = stream.read(&mut said).await.unwrap();
+        assert!(String::from_utf8_lossy(&said[..read]).starts_with("HTTP/1.1 200"));
+        // Longer than a head may take; nothing must happen meanwhile.
+        let silence = tokio::time::timeout(Duration::from_millis(400), stream.read(&mut said)).await;
+        assert!(silence.is_err(), "closed while idle: {silence:?}");
+    }
+    stream.write_all(b"GET /li").await.unwrap();
+    let closed = tokio::time::timeout(PATIENCE, stream.read(&mut said)).await.expect("a late head is cut off");
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_never_comes_is_answered() {
+    let app = limited("body_timeout = \"200ms\"").await;
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    let body = payload("m1", "U1", "hello");
+    stream
+        .write_all(head(&app.signed(&body), &format!("content-length: {}\r\n", body.len())).as_bytes())
+        .await
+        .unwrap();
+    stream.write_all(&body[..10]).await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().status, 408);
+    // The sender that goes away in the middle is nobody's problem.
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    stream.write_all(head(&app.signed(&body), "content-length: 1000\r\n").as_bytes()).await.unwrap();
+    drop(stream);
+    assert_eq!(app.events().await, []);
+    app.accept(&body).await;
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_told_to_come_back() {
+    let app = limited("max_body_bytes = \"4KiB\"\nqueue_bytes = \"4KiB\"").await;
+    let mut first = payload("m1", "U1", "hello");
+    first.resize(4096, b' ');
+    let both = async {
+        for number in 0.. {
+            let mut slow = TcpStream::connect(app.addr).await.unwrap();
+            slow.write_all(head(&app.signed(&first), "content-length: 4096\r\n").as_bytes()).await.unwrap();
+            slow.write_all(&first[..4000]).await.unwrap();
+            let body = payload(&format!("n{number}"), "U1", "hello");
+            let answer = app.post(&app.signed(&body), &body).await;
+            // The quick one may have been first: then it was the slow one that did not fit.
+            if answer.status != 200 {
+                return (slow, answer);
+            }
+        }
+        unreachable!("numbers do not end")
+    };
+    let (mut slow, refused) = tokio::time::timeout(PATIENCE, both).await.expect("there is room for everything");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    slow.write_all(&first[4000..]).await.unwrap();
+    assert_eq!(answer(&mut slow).await.unwrap().status, 200, "what has its place keeps it");
+    app.accept(&payload("again", "U1", "hello")).await;
+    assert!(app.metrics().await["birdwire_webhooks_total{outcome=\"overloaded\"}"] >= 1.0);
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn further_connections_wait() {
+    let app = limited("max_connections = 2").await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(app.addr).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: gw\r\n\r\n").await.unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.unwrap();
+        held.push(stream);
+    }
+    let mut third = TcpStream::connect(app.addr).await.unwrap();
+    third.write_all(b"GET /livez HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n").await.unwrap();
+    let waits = tokio::time::timeout(Duration::from_millis(300), third.readable()).await;
+    assert!(waits.is_err(), "it was served beside the two");
+    held.pop();
+    assert_eq!(answer(&mut third).await.unwrap().status, 200);
+    drop(held);
+    app.finish().await;
+}

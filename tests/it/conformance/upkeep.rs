@@ -1,0 +1,106 @@
+//! Keeping house: removing what is old, listing what is there, proving that commits work.
+
+use super::Engine;
+use super::world::{World, at, messages};
+use birdwire::domain::delivery::{Order, State};
+use birdwire::domain::route::SubscriberId;
+use birdwire::store::lane::Verdict;
+use birdwire::store::listing::{DeliveryQuery, Retained};
+
+pub(crate) async fn old_webhooks_and_finished_deliveries_are_removed(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
+    for (dialog, verdict) in [
+        ("U1", Some(Verdict::Dead)),
+        ("U2", Some(Verdict::Delivered)),
+        ("U3", Some(Verdict::Retry { due: at(500) })),
+        ("U4", None),
+    ] {
+        world.write(dialog, &[dialog]).await;
+        if let Some(verdict) = verdict {
+            let leased = world.claim_one(at(100)).await;
+            world.record(&leased, verdict, at(100)).await;
+        }
+    }
+    let nothing = Retained::default();
+    assert_eq!(world.store.retain(at(0), at(100), 100).await.unwrap(), nothing, "nothing is older than that");
+    assert_eq!(world.store.retain(at(1), at(0), 100).await.unwrap(), Retained { raw: 4, finished: 0 });
+    assert_eq!(world.store.retain(at(1), at(101), 100).await.unwrap(), Retained { raw: 0, finished: 1 });
+    assert_eq!(world.store.retain(at(1000), at(1000), 100).await.unwrap(), nothing, "dead and owed ones stay");
+    assert_eq!(world.states().await, [2, 0, 0, 1]);
+    for row in world.deliveries().await {
+        assert!(!world.store.delivery(row.id).await.unwrap().unwrap().body.is_empty(), "with what they need");
+    }
+    assert_eq!(world.events().await.len(), 4, "the account of events stays whole");
+    // What was removed is still known: a repeat is a repeat.
+    let world = world.reopen().await;
+    assert_eq!(world.commit(&[super::world::note("U2", "U2")]).await[0].state(), "duplicate");
+    world.write("U2", &["next"]).await;
+    assert_eq!(world.deliveries().await.last().unwrap().sequence, 2, "and its number is not given away again");
+    world.end().await;
+}
+
+pub(crate) async fn dead_letters_do_not_keep_others_from_being_removed(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
+    for number in 0..6 {
+        world.write("U1", &[&format!("m{number}")]).await;
+        let leased = world.claim_one(at(100)).await;
+        world.record(&leased, if number < 3 { Verdict::Dead } else { Verdict::Delivered }, at(100)).await;
+    }
+    // Fewer at a time than there are dead letters before them.
+    for _ in 0..2 {
+        world.store.retain(at(0), at(1000), 2).await.unwrap();
+    }
+    assert_eq!(world.states().await, [0, 0, 0, 3]);
+    world.end().await;
+}
+
+pub(crate) async fn removal_is_bounded(engine: &dyn Engine) {
+    let world = World::new(engine, &[messages("crm", Order::None)]).await;
+    world.write("U1", &["a", "b", "c", "d", "e"]).await;
+    for lane in world.claim(at(1)).await {
+        world.record(&lane, Verdict::Delivered, at(1)).await;
+    }
+    let mut left = [5, 5];
+    for expected in [2, 2, 1, 0] {
+        let removed = world.store.retain(at(1000), at(1000), 2).await.unwrap();
+        assert_eq!(removed, Retained { raw: expected, finished: expected });
+        left = [left[0] - removed.raw, left[1] - removed.finished];
+    }
+    assert_eq!(left, [0, 0]);
+    world.end().await;
+}
+
+pub(crate) async fn a_probe_commits(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
+    world.store.probe(at(1)).await.unwrap();
+    world.store.probe(at(2)).await.unwrap();
+    world.end().await;
+}
+
+pub(crate) async fn deliveries_are_listed_by_state_subscriber_and_page(engine: &dyn Engine) {
+    let world = World::new(engine, &[messages("crm", Order::Strict), messages("other", Order::Strict)]).await;
+    world.write("U1", &["a", "b", "c", "d"]).await;
+    let dead = world.claim_one(at(1)).await;
+    world.record(&dead, Verdict::Dead, at(1)).await;
+    let delivered = world.claim_one(at(2)).await;
+    world.record(&delivered, Verdict::Delivered, at(2)).await;
+    world.claim_one(at(3)).await;
+    let rows = world.deliveries().await;
+    let crm = Some(SubscriberId("crm".to_owned()));
+    for (position, state) in [State::Dead, State::Delivered, State::Leased, State::Pending].into_iter().enumerate() {
+        let query =
+            DeliveryQuery { state: Some(state), subscriber: crm.clone(), limit: 10, ..DeliveryQuery::default() };
+        let found = world.store.deliveries(query).await.unwrap();
+        assert_eq!(found, [rows[position * 2].clone()], "{state:?}");
+        assert_eq!(found[0].state, state);
+    }
+    let nobody = Some(SubscriberId("nobody".to_owned()));
+    let of_nobody = DeliveryQuery { subscriber: nobody, limit: 10, ..DeliveryQuery::default() };
+    assert_eq!(world.store.deliveries(of_nobody).await.unwrap(), []);
+    let page = DeliveryQuery { subscriber: crm.clone(), after: rows[0].id, limit: 2, ..DeliveryQuery::default() };
+    assert_eq!(world.store.deliveries(page).await.unwrap(), [rows[2].clone(), rows[4].clone()]);
+    let newest = DeliveryQuery { subscriber: crm, newest: true, limit: 2, ..DeliveryQuery::default() };
+    assert_eq!(world.store.deliveries(newest).await.unwrap(), [rows[4].clone(), rows[6].clone()]);
+    assert_eq!(world.store.delivery(4711).await.unwrap(), None);
+    world.end().await;
+}
