@@ -49,6 +49,37 @@ pub enum Content {
     Quarantined(Quarantine),
 }
 
+impl Content {
+    /// The message that it is about.
+    pub fn message_id(&self) -> Option<MessageId> {
+        match self {
+            Self::Message(new) | Self::Edited(new) | Self::Outgoing(new) => Some(new.message.id),
+            Self::Unsent(unsent) => Some(unsent.message),
+            Self::Notice(_) | Self::Quarantined(_) => None,
+        }
+    }
+
+    /// What it says about its dialog. Not to be taken up when the message is known to be in another one: a later
+    /// event that names no source must not open a dialog with nobody.
+    pub fn sighting(&self) -> Option<&Sighting> {
+        match self {
+            Self::Message(new) | Self::Edited(new) | Self::Outgoing(new) => Some(&new.sighting),
+            Self::Unsent(unsent) => Some(&unsent.sighting),
+            Self::Notice(notice) => notice.sighting.as_ref(),
+            Self::Quarantined(_) => None,
+        }
+    }
+
+    /// Whether it creates the conversation of its sighting, when that is new.
+    pub fn opens(&self) -> bool {
+        match self {
+            Self::Message(_) | Self::Edited(_) | Self::Unsent(_) | Self::Outgoing(_) => true,
+            Self::Notice(notice) => notice.opens,
+            Self::Quarantined(_) => false,
+        }
+    }
+}
+
 /// A message with the dialog it was written in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewMessage {

@@ -255,21 +255,14 @@ fn work_out(desk: &Desk, message: MessageId, history: &History) -> Result<Known,
     for (place, webhook) in &history.events {
         let Some(webhook) = webhook else { return Err("a webhook of it is no longer kept") };
         let event = desk.adapter.events(&kept(webhook)).into_iter().nth(*place);
-        let Some(InboundEvent { content, .. }) = event.filter(|event| is_about(&event.content, message)) else {
+        let Some(InboundEvent { content, .. }) = event.filter(|event| event.content.message_id() == Some(message))
+        else {
             return Err("today's mapping makes no message of it");
         };
         let applied = apply(known.as_ref(), &content);
         known = applied.known(known.as_ref());
     }
     known.ok_or("nothing is kept of it")
-}
-
-fn is_about(content: &Content, message: MessageId) -> bool {
-    match content {
-        Content::Message(new) | Content::Edited(new) | Content::Outgoing(new) => new.message.id == message,
-        Content::Unsent(unsent) => unsent.message == message,
-        Content::Notice(_) | Content::Quarantined(_) => false,
-    }
 }
 
 fn text(body: &[u8]) -> String {

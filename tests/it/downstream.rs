@@ -38,40 +38,27 @@ impl<'a> Downstream<'a> {
             return;
         }
         let cause = &key.provider_key;
-        match &event.content {
-            Content::Message(new) | Content::Edited(new) | Content::Outgoing(new) => {
-                self.message(&event.content, &new.sighting, new.message.id, cause);
+        let message = event.content.message_id();
+        let known = message.and_then(|id| self.messages.remove(&id));
+        if let Some(sighting) = event.content.sighting() {
+            let id = sighting.conversation_id(self.account);
+            let here = known.as_ref().is_none_or(|known| known.message.conversation_id == id);
+            if here && (event.content.opens() || self.conversations.contains_key(&id)) {
+                self.sighting(sighting, cause);
             }
-            Content::Unsent(unsent) => self.message(&event.content, &unsent.sighting, unsent.message, cause),
-            Content::Notice(notice) => {
-                if let Some(sighting) = &notice.sighting {
-                    let known = self.conversations.contains_key(&sighting.conversation_id(self.account));
-                    if notice.opens || known {
-                        self.sighting(sighting, cause);
-                    }
-                }
-                self.tell(EventType::ChannelEvent, Record::ChannelEvent(&notice.record), cause);
-            }
-            Content::Quarantined(_) => {}
         }
-    }
-
-    fn message(&mut self, content: &Content, sighting: &Sighting, id: MessageId, cause: &str) {
-        let known = self.messages.get(&id);
-        // A message stays in its conversation, wherever a later event of it seems to be.
-        let elsewhere = |known: &Known| known.message.conversation_id != sighting.conversation_id(self.account);
-        if !known.is_some_and(elsewhere) {
-            self.sighting(sighting, cause);
-        }
-        let known = self.messages.remove(&id);
-        let applied = apply(known.as_ref(), content);
+        let applied = apply(known.as_ref(), &event.content);
         let emits = applied.emits;
-        let Some(after) = applied.known(known.as_ref()) else { return };
-        if let Some(event_type) = emits {
-            let render = &self.render;
-            self.told.extend(OutboundEvent::of_message(render, self.account.id, event_type, &after.message, cause));
+        if let (Some(id), Some(after)) = (message, applied.known(known.as_ref())) {
+            if let Some(event_type) = emits {
+                let render = &self.render;
+                self.told.extend(OutboundEvent::of_message(render, self.account.id, event_type, &after.message, cause));
+            }
+            self.messages.insert(id, after);
         }
-        self.messages.insert(id, after);
+        if let Content::Notice(notice) = &event.content {
+            self.tell(EventType::ChannelEvent, Record::ChannelEvent(&notice.record), cause);
+        }
     }
 
     fn sighting(&mut self, sighting: &Sighting, cause: &str) {

@@ -9,7 +9,6 @@ use crate::domain::conversation::{Change, Conversation, Sighting, observe};
 use crate::domain::event::{
     Content, DedupeKey, End, EventType, Notice, OutboundEvent, Quarantine, QuarantineReason, Record,
 };
-use crate::domain::ids::MessageId;
 use crate::domain::merge;
 use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Prepared, Receipt};
@@ -69,22 +68,13 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
             receipts.write_at(tx, row, &bare)?;
             store_notice(tx, inbound, prepared, notice, receipts.account, row)?;
         }
-        Content::Message(new) => {
-            let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::New };
-            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
-        }
+        Content::Message(_) => store_message(tx, receipts, inbound, prepared, Search::New, row, &bare)?,
         Content::Outgoing(new) => {
             let at = event.key.as_ref().map_or(new.message.tm_create, |key| key.at);
-            let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::At(at) };
-            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
+            store_message(tx, receipts, inbound, prepared, Search::At(at), row, &bare)?;
         }
-        Content::Edited(new) => {
-            let told = Told { sighting: &new.sighting, message: new.message.id, search: Search::Known };
-            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
-        }
-        Content::Unsent(unsent) => {
-            let told = Told { sighting: &unsent.sighting, message: unsent.message, search: Search::Known };
-            store_message(tx, receipts, inbound, prepared, &told, row, &bare)?;
+        Content::Edited(_) | Content::Unsent(_) => {
+            store_message(tx, receipts, inbound, prepared, Search::Known, row, &bare)?;
         }
     }
     Ok(End::Stored)
@@ -116,26 +106,27 @@ pub(super) fn key_hash(provider_key: &str) -> [u8; 16] {
     half
 }
 
-/// What an event tells of a message, besides the message.
-struct Told<'a> {
-    sighting: &'a Sighting,
-    message: MessageId,
-    search: Search,
-}
-
 fn store_message(
     tx: &mut Tx<'_>,
     receipts: &mut Receipts<'_>,
     inbound: &Inbound,
     prepared: &Prepared,
-    told: &Told<'_>,
+    search: Search,
     event: i64,
     receipt: &Row<'_>,
 ) -> rusqlite::Result<()> {
+    let content = &prepared.event.content;
+    let (Some(id), Some(sighting)) = (content.message_id(), content.sighting()) else { return Ok(()) };
     let account = receipts.account;
-    let (conversation, change) = see(tx, inbound, told.sighting, account)?;
-    let found = messages::find(tx.connection, &inbound.account, account, told.message, told.search)?;
-    let applied = merge::apply(found.as_ref().map(|found| &found.known), &prepared.event.content);
+    let found = messages::find(tx.connection, &inbound.account, account, id, search)?;
+    let (conversation, change) = match &found {
+        // What is said later may not name the dialog: the message stays where it is.
+        Some(found) if found.known.message.conversation_id != sighting.conversation_id(&inbound.account) => {
+            (found.conversation, Change::None)
+        }
+        _ => see(tx, inbound, sighting, account)?,
+    };
+    let applied = merge::apply(found.as_ref().map(|found| &found.known), content);
     let row = match (&found, &applied.record) {
         (Some(found), Some(record)) => {
             messages::update(tx.connection, found.row, record, applied.edited)?;
@@ -143,7 +134,7 @@ fn store_message(
         }
         (Some(found), None) => Some(found.row),
         (None, Some(record)) => {
-            let early = told.search == Search::Known;
+            let early = search == Search::Known;
             Some(messages::insert(tx.connection, record, applied.edited, early, account, conversation, event)?)
         }
         (None, None) => None,
@@ -160,7 +151,7 @@ fn store_message(
     if applied.erase
         && let Some(row) = row
     {
-        outbox::erase(tx, inbound, row, told.message)?;
+        outbox::erase(tx, inbound, row, id)?;
     }
     Ok(())
 }

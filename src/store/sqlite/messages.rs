@@ -24,6 +24,7 @@ pub(super) enum Search {
 /// A message as found.
 pub(super) struct Found {
     pub(super) row: i64,
+    pub(super) conversation: i64,
     pub(super) known: Known,
 }
 
@@ -80,7 +81,7 @@ pub(super) fn read(
     connection
         .prepare_cached(
             "SELECT m.uuid, c.uuid, c.dialog_id, m.direction, m.status, m.text, m.content, m.tm_create, m.tm_update,
-                 m.tm_delete, m.edited
+                 m.tm_delete, m.edited, m.conversation
              FROM messages m JOIN conversations c ON c.id = m.conversation
              WHERE m.id = ?1 AND m.account = ?2",
         )?
@@ -106,7 +107,7 @@ pub(super) fn read(
                 tm_update: Timestamp::from_micros(r.get(8)?),
                 tm_delete: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
             };
-            Ok(Some(Found { row, known: Known { message, edited: r.get(10)? } }))
+            Ok(Some(Found { row, conversation: r.get(11)?, known: Known { message, edited: r.get(10)? } }))
         })
         .optional()
         .map(Option::flatten)
