@@ -1,7 +1,9 @@
 //! The composition root: the one place that knows everyone, and the only one that takes the time and chance.
 
 use crate::adapter::{self, Adapter};
-use crate::config::{AccountConfig, Config, LogFormat, Mistake, Mistakes, Sources, SubscriberConfig};
+use crate::config::{
+    AccountConfig, Basics, Config, LogFormat, Mistake, Mistakes, Sources, StoreConfig, SubscriberConfig,
+};
 use crate::delivery::Subscriber;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::sender::Sender;
@@ -11,6 +13,7 @@ use crate::domain::format::RecordFormat;
 use crate::domain::route::{Interest, Routes, SubscriberId};
 use crate::domain::settings::ProviderSchema;
 use crate::domain::time::{Clock, Timestamp};
+use crate::http::health::Trouble;
 use crate::http::server::Limits;
 use crate::http::webhook::Budget;
 use crate::http::{Gateway, router, server};
@@ -73,11 +76,12 @@ pub fn schemas() -> Vec<ProviderSchema> {
 
 /// Reads the configuration with the process's environment, and has every adapter look at its own part.
 pub fn configure(file: Option<&Path>) -> Result<Config, Mistakes> {
-    // Variables that are no text are nobody's settings.
-    let env = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
-    let config = crate::config::load(&Sources { file, env }, &schemas())?;
+    let config = crate::config::load(&sources(file), &schemas())?;
     let place = file.map_or_else(|| "birdwire.toml".to_owned(), |file| file.display().to_string());
     let mut mistakes = Vec::new();
+    if let Err(error) = telemetry::check(&config.log.filter) {
+        mistakes.push(Mistake { place: place.clone(), message: format!("log.filter: {error}") });
+    }
     for (index, account) in config.accounts.iter().enumerate() {
         if let Err(found) = build_adapter(account) {
             mistakes.extend(
@@ -86,6 +90,17 @@ pub fn configure(file: Option<&Path>) -> Result<Config, Mistakes> {
         }
     }
     if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+}
+
+/// Reads only what is needed to look at the store or at the gateway.
+pub fn configure_basics(file: Option<&Path>) -> Result<Basics, Mistakes> {
+    crate::config::load_basics(&sources(file))
+}
+
+fn sources(file: Option<&Path>) -> Sources<'_> {
+    // Variables that are no text are nobody's settings.
+    let env = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
+    Sources { file, env }
 }
 
 /// Starts logging as configured.
@@ -98,8 +113,8 @@ pub fn log(config: &Config) -> Result<(), Box<dyn std::error::Error + Send + Syn
 }
 
 /// Opens the configured store.
-pub fn open_store(config: &Config, access: Access, clock: &Clock) -> Result<Arc<dyn Store>, AppError> {
-    Ok(store::open(&config.store.url, access, clock(), &Metrics::new()?)?)
+pub fn open_store(config: &StoreConfig, access: Access, clock: &Clock) -> Result<Arc<dyn Store>, AppError> {
+    Ok(store::open(&config.url, access, clock(), &Metrics::new()?)?)
 }
 
 fn build_adapter(config: &AccountConfig) -> Result<Box<dyn Adapter>, Vec<String>> {
@@ -158,6 +173,7 @@ async fn run(
         body_timeout: config.server.body_timeout,
         commit_timeout: config.server.commit_timeout,
         budget: Budget::new(config.server.queue_bytes),
+        trouble: Trouble::default(),
         draining: shutdown.drain.clone(),
     };
     let limits = Limits {
@@ -228,6 +244,7 @@ fn dispatcher(
     for (index, subscriber) in config.subscribers.iter().enumerate() {
         let made = build_subscriber(config, subscriber)
             .map_err(|message| Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }]))?;
+        metrics.subscriber(&made.id.0);
         subscribers.insert(made.id.0.clone(), Arc::new(made));
     }
     Ok(Dispatcher {

@@ -2,6 +2,7 @@
 //!
 //! A value, not a global: each gateway in a test has its own.
 
+use crate::domain::event::{Oddity, QuarantineReason};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -80,10 +81,31 @@ impl Metrics {
             disabled: gauges(&r, "subscriber_disabled", "1 while nothing is delivered to the subscriber.")?,
             registry: r,
         };
+        // From the start at zero: the first of something must be an increase, not the birth of a series.
         for outcome in WEBHOOK_OUTCOMES {
             m.webhooks.with_label_values(&[outcome]);
         }
+        for result in ["ok", "failed"] {
+            m.commits.with_label_values(&[result]);
+        }
+        for oddity in Oddity::ALL {
+            m.oddities.with_label_values(&[oddity.as_str()]);
+        }
+        for state in ["stored", "duplicate"] {
+            m.events.with_label_values(&[state, ""]);
+        }
+        m.events.with_label_values(&["ignored", "empty"]);
+        for reason in QuarantineReason::ALL {
+            m.events.with_label_values(&["quarantined", reason.as_str()]);
+        }
         Ok(m)
+    }
+
+    /// Starts a subscriber's series at zero.
+    pub fn subscriber(&self, subscriber: &str) {
+        for outcome in ["delivered", "retried", "dead"] {
+            self.attempts.with_label_values(&[subscriber, outcome]);
+        }
     }
 
     /// One finished attempt.

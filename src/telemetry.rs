@@ -14,6 +14,11 @@ pub enum Form {
     Json,
 }
 
+/// Whether `filter` is one, or what is wrong with it.
+pub fn check(filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    EnvFilter::builder().parse(filter).map(drop).map_err(Into::into)
+}
+
 /// Starts logging what `filter` (`info`, `birdwire=debug`...) lets through. Once per process.
 pub fn start(form: Form, filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let filter = EnvFilter::builder().parse(filter)?;

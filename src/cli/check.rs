@@ -21,16 +21,17 @@ pub(super) async fn run(options: Options) -> Done {
         output::line(&format!("{place}: warning: subscribers: there are none, so events are only stored"))?;
     }
     for account in &config.accounts {
-        output::line(&format!(
-            "{place}: account {} expects webhooks at {}",
-            account.account.name, account.webhook_url
-        ))?;
+        let (name, url) = (&account.account.name, account.registered_url());
+        output::line(&format!("{place}: account {name} expects webhooks at {url}"))?;
+        if !url.starts_with("https://") {
+            output::line(&format!("{place}: warning: account {name}: providers call https URLs only"))?;
+        }
     }
     // A store that does not exist yet is made by `serve`; one that does must be usable.
     let clock = app::system_clock();
     let path = config.store.url.split_once(':').map(|(_, path)| std::path::PathBuf::from(path));
     if path.is_some_and(|path| path.exists()) {
-        let store = app::open_store(&config, Access::Read, &clock)?;
+        let store = app::open_store(&config.store, Access::Read, &clock)?;
         for backlog in store.backlog().await? {
             let name = &backlog.subscriber.id;
             if !backlog.subscriber.configured && backlog.owed > 0 {

@@ -85,8 +85,7 @@ pub(super) async fn run(options: Options) -> Done {
 }
 
 async fn list(options: ListOptions) -> Done {
-    let config = options.config.load()?;
-    let store = app::open_store(&config, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
     let mut listing = Listing::new::<Row>(Form::choose(options.json));
     let mut query = DeliveryQuery {
         state: options.state.as_deref().and_then(State::parse),
@@ -109,8 +108,7 @@ async fn list(options: ListOptions) -> Done {
 }
 
 async fn show(options: ShowOptions) -> Done {
-    let config = options.config.load()?;
-    let store = app::open_store(&config, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
     let Some(detail) = store.delivery(options.id).await? else {
         return Err(Failure::Failed(anyhow::anyhow!("there is no delivery {}", options.id)));
     };
@@ -137,7 +135,6 @@ async fn show(options: ShowOptions) -> Done {
 }
 
 async fn replay(options: ReplayOptions) -> Done {
-    let config = options.config.load()?;
     let since = match options.since {
         None => None,
         Some(text) => Some(Timestamp::parse(&text).ok_or_else(|| {
@@ -145,7 +142,7 @@ async fn replay(options: ReplayOptions) -> Done {
         })?),
     };
     let clock = app::system_clock();
-    let store = app::open_store(&config, Access::Write, &clock)?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock)?;
     let of = if options.dead { ReplayOf::Dead { since } } else { ReplayOf::Deliveries(options.ids) };
     let done = store.replay(of, clock()).await;
     store.close().await;
@@ -159,7 +156,7 @@ async fn replay(options: ReplayOptions) -> Done {
     } else {
         line(&format!("{} owed again", done.replayed.len()))?;
         for id in &done.still_owed {
-            line(&format!("{id} is still owed anyway"))?;
+            line(&format!("{id} was owed anyway, and is due now"))?;
         }
     }
     for id in &done.unknown {

@@ -118,7 +118,7 @@ secrets = ["{SECRET}"]
 
 async fn show(options: &Options, webhook_url: &str, received: &mut mpsc::UnboundedReceiver<Received>) -> Done {
     let form = Form::choose(options.json);
-    let mut summary = Listing::new::<Shown>(form);
+    let mut all = Vec::with_capacity(SAMPLES.len());
     let mut complete = true;
     for sample in SAMPLES {
         let shown = match one(sample, webhook_url, received).await {
@@ -129,7 +129,11 @@ async fn show(options: &Options, webhook_url: &str, received: &mut mpsc::Unbound
         if form != Form::Json {
             shown.print_whole()?;
         }
-        summary.print(&shown)?;
+        all.push(shown);
+    }
+    let mut summary = Listing::new::<Shown>(form);
+    for shown in &all {
+        summary.print(shown)?;
     }
     summary.finish()?;
     if complete { Ok(()) } else { Err(Failure::Failed(anyhow::anyhow!("not everything arrived as it should"))) }
@@ -249,14 +253,16 @@ impl Columns for Shown {
 
 fn print_next(file: &Path, base: &str, webhook_url: &str) {
     let config = file.display();
+    // However it was started: `cargo run` puts nothing on the path.
+    let birdwire = std::env::current_exe().map_or_else(|_| "birdwire".to_owned(), |path| path.display().to_string());
     anstream::println!(
         r#"
 The gateway keeps serving on {base}; Ctrl-C ends it. Try, from another terminal:
 
   echo '{{"id":"hello-1","body":{{"type":"text","text":{{"text":"hello"}}}},"direction":"incoming"}}' \
-    | birdwire send --provider bird --url {webhook_url} --key {KEY}
-  birdwire events --config {config}
-  birdwire deliveries list --config {config}
+    | {birdwire} send --provider bird --url {webhook_url} --key {KEY}
+  {birdwire} events --config {config}
+  {birdwire} deliveries list --config {config}
   curl {base}/readyz
   curl {base}/metrics
 "#

@@ -33,8 +33,7 @@ pub(super) struct Options {
 pub(super) const PAGE: usize = 1000;
 
 pub(super) async fn run(options: Options) -> Done {
-    let config = options.config.load()?;
-    let store = app::open_store(&config, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
     let mut listing = Listing::new::<Row>(Form::choose(options.json));
     let mut query = EventQuery {
         state: options.state,

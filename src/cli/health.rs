@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn run(options: Options) -> Done {
     let url = match options.url {
         Some(url) => url,
-        None => format!("http://{}/readyz", reachable(options.config.load()?.server.listen)),
+        None => format!("http://{}/readyz", reachable(options.config.load_basics()?.server.listen)),
     };
     let response =
         super::send::client(TIMEOUT)?.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;

@@ -17,7 +17,7 @@ mod subscribers;
 mod version;
 
 use crate::app;
-use crate::config::{Config, Mistakes};
+use crate::config::{Basics, Config, Mistakes};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,6 +75,11 @@ impl ConfigArgs {
     /// The configuration, with defaults where nothing is configured.
     fn load(&self) -> Result<Config, Failure> {
         app::configure(self.file().as_deref()).map_err(Failure::Config)
+    }
+
+    /// Where the store and the gateway are; secrets may be missing.
+    fn load_basics(&self) -> Result<Basics, Failure> {
+        app::configure_basics(self.file().as_deref()).map_err(Failure::Config)
     }
 
     /// The configuration; without a file and without any variable there is none.

@@ -29,7 +29,7 @@ pub(super) async fn run(options: Options) -> Done {
         "birdwire serves"
     );
     for account in &config.accounts {
-        tracing::info!(account.id = %account.account.id, provider = account.provider, url = account.webhook_url, "webhooks are expected");
+        tracing::info!(account.id = %account.account.id, provider = account.provider, url = account.registered_url(), "webhooks are expected");
     }
     Ok(app::serve(&config, listener, app::system_clock(), shutdown).await?)
 }

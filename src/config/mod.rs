@@ -159,6 +159,22 @@ pub struct AccountConfig {
     pub webhook_url: String,
 }
 
+impl AccountConfig {
+    /// The URL under which the provider has the account registered: the one that was configured, else the default.
+    pub fn registered_url(&self) -> &str {
+        self.settings.text("webhook_url").unwrap_or(&self.webhook_url)
+    }
+}
+
+/// What is needed to find a gateway and its store, however wrong the rest may be.
+#[derive(Clone, Debug)]
+pub struct Basics {
+    /// How webhooks are received.
+    pub server: Server,
+    /// Where everything is kept.
+    pub store: StoreConfig,
+}
+
 /// A receiver of events.
 #[derive(Clone, Debug)]
 pub struct SubscriberConfig {
@@ -190,6 +206,23 @@ pub fn load(sources: &Sources<'_>, schemas: &[ProviderSchema]) -> Result<Config,
     let config = merge(sources, &mut notes).and_then(|merged| read_config(merged, sources, schemas, &mut notes));
     match config {
         Ok(config) if notes.is_empty() => Ok(config),
+        _ => Err(notes.into_mistakes()),
+    }
+}
+
+/// Reads only what is needed to look at a store or to ask a gateway how it is. Accounts, subscribers and their secrets
+/// are passed over: whoever looks may well not have them.
+pub fn load_basics(sources: &Sources<'_>) -> Result<Basics, Mistakes> {
+    let file = sources.file.map_or_else(|| "birdwire.toml".to_owned(), |path| path.display().to_string());
+    let mut notes = Notes::new(file);
+    let basics = merge(sources, &mut notes).and_then(|Merged { root, paths }| {
+        let mut root = Section::root(root);
+        let server = sections::server(&mut root, &paths, &mut notes);
+        let store = sections::store(&mut root, &paths, &mut notes);
+        Ok(Basics { server: server?, store: store? })
+    });
+    match basics {
+        Ok(basics) if notes.is_empty() => Ok(basics),
         _ => Err(notes.into_mistakes()),
     }
 }

@@ -248,7 +248,11 @@ impl Dispatcher {
         let lease: Lease = attempt.lease;
         let mut held = None;
         loop {
-            match self.store.record_attempt(attempt.clone()).await {
+            // The lane is wanted from now on: counted from the attempt alone, an extension that is recorded late
+            // would be over before it begins, and the lane would be claimed beside us.
+            let late = (self.clock)().since(attempt.ended_at);
+            let extend = attempt.extend.map(|lease| lease.saturating_add(late));
+            match self.store.record_attempt(Attempt { extend, ..attempt.clone() }).await {
                 Ok(advance) => return Some(advance),
                 Err(error @ StoreError::Stopped { .. }) => {
                     tracing::error!(
@@ -275,8 +279,7 @@ impl Dispatcher {
     }
 
     async fn disable(&self, subscriber: &Subscriber, now: Timestamp) {
-        let why = Some((now, "answered 410 Gone".to_owned()));
-        match self.store.set_disabled(&subscriber.id, why).await {
+        match self.store.disable(&subscriber.id, "answered 410 Gone".to_owned(), now).await {
             Ok(_) => tracing::error!(subscriber = subscriber.id.0, "the subscriber answered 410 and is disabled"),
             Err(error) => tracing::error!(
                 subscriber = subscriber.id.0,

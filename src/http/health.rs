@@ -1,15 +1,39 @@
 //! What a load balancer, an operator and Prometheus ask.
 
 use super::Gateway;
+use crate::domain::time::Timestamp;
 use crate::store::listing::Backlog;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A store that does not commit within that time is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a webhook that could not be kept counts against readiness; short, because a gateway that is well again
+/// should be seen to be.
+const TROUBLE: Duration = Duration::from_secs(3);
+
+/// The latest webhook that could not be kept, and why: a nearly full disk may still take a probe's small commit.
+#[derive(Default)]
+pub struct Trouble(Mutex<Option<(Timestamp, String)>>);
+
+impl Trouble {
+    /// A webhook could not be kept at `now`. Says whether that is news: one line in the log is enough for a full disk.
+    pub(super) fn note(&self, now: Timestamp, why: &str) -> bool {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = latest.as_ref().is_none_or(|(at, before)| now.since(*at) >= TROUBLE || before != why);
+        *latest = Some((now, why.to_owned()));
+        is_news
+    }
+
+    fn recent(&self, now: Timestamp) -> Option<String> {
+        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().filter(|(at, _)| now.since(*at) < TROUBLE).map(|(_, why)| why.clone())
+    }
+}
 
 pub(super) async fn live() -> &'static str {
     "alive\n"
@@ -27,6 +51,9 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
         Ok(Ok(())) => {}
         Ok(Err(error)) => problems.push(format!("store: {error}")),
         Err(_) => problems.push(format!("store: no commit within {} s", PROBE_TIMEOUT.as_secs())),
+    }
+    if let Some(why) = gateway.trouble.recent((gateway.clock)()) {
+        problems.push(format!("webhooks: one could not be kept less than {} s ago: {why}", TROUBLE.as_secs()));
     }
     if problems.is_empty() {
         return "ready\n".into_response();

@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use axum::Router;
 use axum::routing::{get, post};
+use health::Trouble;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub commit_timeout: Duration,
     /// Bytes of bodies between arrival and commit.
     pub budget: Budget,
+    /// The latest webhook that could not be kept.
+    pub trouble: Trouble,
     /// Set when the process is about to end.
     pub draining: CancellationToken,
 }

@@ -10,6 +10,7 @@ use crate::domain::ids::AccountId;
 use crate::domain::webhook::RawWebhook;
 use crate::ingest::{Refusal, Report};
 use crate::metrics::Metrics;
+use crate::store::StoreError;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -94,9 +95,9 @@ pub(super) async fn receive(
     outcome.answer()
 }
 
-async fn handle(gateway: &Gateway, account: &str, request_id: RequestId, request: Request) -> Outcome {
-    let desk = uuid::Uuid::try_parse(account).ok().and_then(|id| gateway.ingest.desk(AccountId(id)));
-    let Some(desk) = desk else {
+async fn handle(gateway: &Arc<Gateway>, account: &str, request_id: RequestId, request: Request) -> Outcome {
+    let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
+    let Some(account_id) = account_id.filter(|id| gateway.ingest.desk(*id).is_some()) else {
         // Something was sent that will never be read: reading it first lets the sender read the answer.
         discard(request.into_body(), gateway).await;
         return Outcome::UnknownAccount;
@@ -108,32 +109,40 @@ async fn handle(gateway: &Gateway, account: &str, request_id: RequestId, request
         Err(_) => return Outcome::Slow,
     };
     let webhook = RawWebhook { headers: text_headers(&head.headers), body, received_at: (gateway.clock)() };
-    let accepted = gateway.ingest.accept(desk, webhook, request_id.0.clone(), Box::new(hold));
-    match tokio::time::timeout(gateway.commit_timeout, accepted).await {
-        Ok(Ok(report)) => {
-            count(&gateway.metrics, &report);
-            Outcome::Committed
+    // In a task of its own: a commit goes on when its sender hangs up or our patience ends, and must be counted.
+    let (mine, id) = (gateway.clone(), request_id.0.clone());
+    let accepted = tokio::spawn(async move {
+        let desk = mine.ingest.desk(account_id)?;
+        let accepted = mine.ingest.accept(desk, webhook, id, Box::new(hold)).await;
+        if let Ok(report) = &accepted {
+            count(&mine.metrics, report);
         }
-        Ok(Err(Refusal::Unverified(error))) => {
+        Some(accepted)
+    });
+    match tokio::time::timeout(gateway.commit_timeout, accepted).await {
+        Ok(Ok(Some(Ok(_)))) => Outcome::Committed,
+        Ok(Ok(Some(Err(Refusal::Unverified(error))))) => {
             gateway.metrics.unverified.with_label_values(&[error.as_str()]).inc();
             tracing::warn!(account.id = account, request.id = request_id.0, reason = %error, "a webhook was refused");
             Outcome::Unverified
         }
-        Ok(Err(Refusal::Store(error))) => {
-            let outcome = match error {
-                crate::store::StoreError::Overloaded => Outcome::Overloaded,
-                _ => Outcome::Unavailable,
-            };
-            tracing::error!(
-                account.id = account,
-                request.id = request_id.0,
-                error = &error as &dyn std::error::Error,
-                "a webhook could not be kept"
-            );
-            outcome
+        Ok(Ok(Some(Err(Refusal::Store(error))))) => {
+            if gateway.trouble.note((gateway.clock)(), &error.to_string()) {
+                tracing::error!(
+                    account.id = account,
+                    request.id = request_id.0,
+                    error = &error as &dyn std::error::Error,
+                    "webhooks cannot be kept"
+                );
+            }
+            if matches!(error, StoreError::Overloaded) { Outcome::Overloaded } else { Outcome::Unavailable }
         }
+        // Its panic was printed where it happened.
+        Ok(Ok(None) | Err(_)) => Outcome::Unavailable,
         Err(_) => {
-            tracing::error!(account.id = account, request.id = request_id.0, "a commit took too long");
+            if gateway.trouble.note((gateway.clock)(), "a commit took too long") {
+                tracing::error!(account.id = account, request.id = request_id.0, "commits take too long");
+            }
             Outcome::Unavailable
         }
     }

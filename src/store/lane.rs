@@ -89,7 +89,7 @@ pub struct Attempt {
     pub reason: &'static str,
     /// What follows.
     pub verdict: Verdict,
-    /// For how long the lane is wanted further, when its next delivery is due; `None` gives it back.
+    /// For how long after `ended_at` the lane is wanted further, when its next delivery is due; `None` gives it back.
     pub extend: Option<Duration>,
 }
 

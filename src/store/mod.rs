@@ -41,15 +41,14 @@ pub trait Store: Send + Sync {
     /// Gives leases back unused; the lanes are due at once.
     async fn release_lanes(&self, leases: Vec<Lease>, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Stops (or, with `None`, resumes) delivering to a subscriber; what it is owed stays owed. Says whether there
-    /// is such a subscriber.
-    async fn set_disabled(
-        &self,
-        subscriber: &SubscriberId,
-        disabled: Option<(Timestamp, String)>,
-    ) -> Result<bool, StoreError>;
+    /// Stops delivering to a subscriber; what it is owed stays owed. Says whether there is such a subscriber.
+    async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Owes deliveries again, out of order and marked.
+    /// Resumes delivering to a subscriber, and makes everything that waits for another try due at once. Says whether
+    /// there is such a subscriber.
+    async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Owes deliveries again, out of order and marked. Those that are still owed become due at once instead.
     async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError>;
 
     /// Received events, oldest first.

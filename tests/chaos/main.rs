@@ -16,9 +16,11 @@ mod verdict;
 use anyhow::{Context, Result};
 use scenarios::{disk, load, process, subscriber};
 use stage::{Arena, Report};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use verdict::{Invariant, Violation};
 
 /// How many violations, and lines of a log, are worth reading at once.
 const SHOWN: usize = 20;
@@ -136,22 +138,32 @@ fn one(scenario: &Scenario, options: &Options, runtime: &tokio::runtime::Runtime
     let began = tokio::time::Instant::now();
     let result = runtime.block_on(run(arena));
     let took = began.elapsed().as_secs_f64();
-    let (facts, problems) = match result {
-        Ok(report) => (report.facts.join(", "), report.violations.iter().map(ToString::to_string).collect()),
-        Err(error) => (String::new(), vec![format!("{error:#}")]),
-    };
-    let good = problems.is_empty();
+    let report = result.unwrap_or_else(|error| Report::broken(&error));
+    let good = report.violations.is_empty();
+    let facts = report.facts.join(", ");
     anstream::println!("{} {name:<20} {took:>5.1} s  {facts}", if good { "ok    " } else { "FAILED" });
-    for problem in problems.iter().take(SHOWN) {
-        anstream::println!("    {problem}");
-    }
-    if problems.len() > SHOWN {
-        anstream::println!("    and {} more", problems.len() - SHOWN);
-    }
+    show(&report.violations);
     if !good {
         show_logs(folder.path())?;
     }
     Ok(good)
+}
+
+/// Some of every kind: a thousand of one must not hide the one of another.
+fn show(violations: &[Violation]) {
+    let mut kinds: BTreeMap<Invariant, Vec<&Violation>> = BTreeMap::new();
+    for violation in violations {
+        kinds.entry(violation.invariant).or_default().push(violation);
+    }
+    let each = (SHOWN / kinds.len().max(1)).max(1);
+    for kind in kinds.values() {
+        for violation in kind.iter().take(each) {
+            anstream::println!("    {violation}");
+        }
+        if let Some(violation) = kind.get(each) {
+            anstream::println!("    {:?}: and {} more", violation.invariant, kind.len() - each);
+        }
+    }
 }
 
 fn show_logs(folder: &Path) -> Result<()> {

@@ -91,6 +91,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Of a scenario that did not come to its end.
+    pub(crate) fn broken(error: &anyhow::Error) -> Self {
+        let violations = vec![Violation { invariant: Invariant::Expected, what: format!("{error:#}") }];
+        Self { violations, ..Self::default() }
+    }
+
     /// Adds a fact.
     pub(crate) fn fact(&mut self, fact: String) {
         self.facts.push(fact);

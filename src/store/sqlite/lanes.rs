@@ -229,7 +229,11 @@ pub(super) fn replay(tx: &mut Tx<'_>, of: &ReplayOf, now: Timestamp) -> rusqlite
             .optional()?;
         match found {
             None => replayed.unknown.push(id),
-            Some((0, ..)) => replayed.still_owed.push(id),
+            Some((0, ..)) => {
+                hurry(tx.connection, id, now)?;
+                replayed.still_owed.push(id);
+                tx.work = true;
+            }
             Some((_, subscriber, conversation)) => {
                 let lane = single(tx.connection, subscriber, conversation, now.micros())?;
                 tx.connection
@@ -246,15 +250,49 @@ pub(super) fn replay(tx: &mut Tx<'_>, of: &ReplayOf, now: Timestamp) -> rusqlite
     Ok(replayed)
 }
 
-pub(super) fn set_disabled(
-    tx: &mut Tx<'_>,
-    subscriber: &SubscriberId,
-    disabled: Option<&(Timestamp, String)>,
-) -> rusqlite::Result<bool> {
-    tx.work = true;
+/// Sets a lane's time anew after its deliveries changed, unless somebody works on it and will do so.
+fn settle_unless_leased(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
+    let leased: Option<bool> = connection
+        .prepare_cached("SELECT leased FROM lanes WHERE id = ?1")?
+        .query_row([lane], |r| r.get(0))
+        .optional()?;
+    if leased == Some(false) { settle(connection, lane) } else { Ok(()) }
+}
+
+/// Makes a delivery due at once. One that waits for its turn still does.
+fn hurry(connection: &Connection, delivery: i64, now: Timestamp) -> rusqlite::Result<()> {
+    let lane: i64 = connection
+        .prepare_cached("UPDATE deliveries SET due_at = min(due_at, ?2) WHERE id = ?1 RETURNING lane")?
+        .query_row(params![delivery, now.micros()], |r| r.get(0))?;
+    settle_unless_leased(connection, lane)
+}
+
+pub(super) fn disable(tx: &Tx<'_>, subscriber: &SubscriberId, why: &str, now: Timestamp) -> rusqlite::Result<bool> {
+    tx.connection
+        .prepare_cached("UPDATE subscribers SET disabled_at = ?2, disabled_reason = ?3 WHERE name = ?1")?
+        .execute(params![subscriber.0, now.micros(), why])
+        .map(|changed| changed > 0)
+}
+
+/// Whoever resumes a subscriber has seen to it that it is well, so nothing waits for its old delays.
+pub(super) fn enable(tx: &mut Tx<'_>, subscriber: &SubscriberId, now: Timestamp) -> rusqlite::Result<bool> {
     let changed = tx
         .connection
-        .prepare_cached("UPDATE subscribers SET disabled_at = ?2, disabled_reason = ?3 WHERE name = ?1")?
-        .execute(params![subscriber.0, disabled.map(|(at, _)| at.micros()), disabled.map(|(_, why)| why)])?;
+        .prepare_cached("UPDATE subscribers SET disabled_at = NULL, disabled_reason = NULL WHERE name = ?1")?
+        .execute([&subscriber.0])?;
+    let waiting: Vec<i64> = tx
+        .connection
+        .prepare_cached(
+            "SELECT (SELECT d.id FROM deliveries d WHERE d.lane = l.id AND d.state = 0 ORDER BY d.seq LIMIT 1)
+             FROM lanes l JOIN subscribers s ON s.id = l.subscriber
+             WHERE s.name = ?1 AND l.due_at > ?2 AND l.leased = 0",
+        )?
+        .query_map(params![subscriber.0, now.micros()], |r| r.get::<_, Option<i64>>(0))?
+        .filter_map(Result::transpose)
+        .collect::<rusqlite::Result<_>>()?;
+    for head in waiting {
+        hurry(tx.connection, head, now)?;
+    }
+    tx.work = true;
     Ok(changed > 0)
 }

@@ -176,13 +176,14 @@ impl Store for Sqlite {
         self.writer()?.submit(true, move |tx| lanes::release(tx, &leases)).await
     }
 
-    async fn set_disabled(
-        &self,
-        subscriber: &SubscriberId,
-        disabled: Option<(Timestamp, String)>,
-    ) -> Result<bool, StoreError> {
+    async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError> {
         let subscriber = subscriber.clone();
-        self.writer()?.submit(true, move |tx| lanes::set_disabled(tx, &subscriber, disabled.as_ref())).await
+        self.writer()?.submit(true, move |tx| lanes::disable(tx, &subscriber, &why, now)).await
+    }
+
+    async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError> {
+        let subscriber = subscriber.clone();
+        self.writer()?.submit(true, move |tx| lanes::enable(tx, &subscriber, now)).await
     }
 
     async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError> {

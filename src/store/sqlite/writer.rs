@@ -21,6 +21,9 @@ const BATCH: usize = 256;
 /// Repeats whose time differs from the first are recognised among that many of the newest events.
 const RECENT: usize = 16_384;
 
+/// How long a restart of the log waits for readers.
+const RESTART_PATIENCE: Duration = Duration::from_millis(50);
+
 /// What an operation sees of the transaction it is part of.
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
@@ -262,22 +265,32 @@ fn run(
             }
         }
         let timer = signals.metrics.commit_seconds.start_timer();
-        signals.metrics.batch_size.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-        let result = transact(connection, &mut memory, &mut batch, &mut failed);
-        timer.observe_duration();
-        match result {
+        let size = f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        let before = connection.total_changes();
+        match transact(connection, &mut memory, &mut batch, &mut failed) {
             Ok(work) => {
-                signals.metrics.commits.with_label_values(&["ok"]).inc();
+                // Looking for work that is not there is no commit.
+                let changed = connection.total_changes() != before;
+                if changed {
+                    timer.observe_duration();
+                    signals.metrics.batch_size.observe(size);
+                    signals.metrics.commits.with_label_values(&["ok"]).inc();
+                } else {
+                    timer.stop_and_discard();
+                }
                 memory.keep_batch();
                 for (item, error) in batch.drain(..).zip(failed.drain(..)) {
                     item.finish(error.map_or(Ok(()), |e| Err(unavailable(e))));
                 }
-                (signals.committed)();
+                if changed {
+                    (signals.committed)();
+                }
                 if work {
                     hint.notify_one();
                 }
             }
             Err(error) => {
+                timer.stop_and_discard();
                 signals.metrics.commits.with_label_values(&["failed"]).inc();
                 memory.forget_batch();
                 failed.clear();
@@ -291,10 +304,14 @@ fn run(
             }
         }
         if signals.restart_log.swap(false, Ordering::AcqRel) {
-            // Busy readers only postpone it to the next round.
+            // Busy readers only postpone it to the next round; they must not hold up webhooks meanwhile.
+            connection.busy_timeout(RESTART_PATIENCE)?;
             connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).ok();
+            connection.busy_timeout(super::schema::BUSY_TIMEOUT)?;
         }
     }
+    // A store that was closed is one file: easier to copy, quicker to open. What cannot be copied back stays in the log.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).ok();
     Ok(())
 }
 

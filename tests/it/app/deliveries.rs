@@ -5,6 +5,7 @@ use super::{SECRET, Setup, TestApp, block, payload};
 use birdwire::domain::delivery::State;
 use birdwire::domain::route::SubscriberId;
 use birdwire::domain::secret::Secret;
+use birdwire::domain::time::Timestamp;
 use birdwire::store::listing::ReplayOf;
 use birdwire::voipbin::sign::{verify_standard, verify_voipbin};
 use std::path::Path;
@@ -165,7 +166,7 @@ async fn gone_means_disabled_until_somebody_enables_it_again() {
     assert!((app.metrics().await["birdwire_subscriber_disabled{subscriber=\"crm\"}"] - 1.0).abs() < 0.1);
     assert_eq!(subscriber.connections(), 1);
     // As the command does, beside the gateway.
-    assert!(store.set_disabled(&SubscriberId("crm".to_owned()), None).await.unwrap());
+    assert!(store.enable(&SubscriberId("crm".to_owned()), Timestamp::EPOCH).await.unwrap());
     store.close().await;
     for _ in 0..4 {
         subscriber.next().await;

@@ -58,7 +58,7 @@ pub(crate) async fn others_read_and_write_beside_the_one_that_serves(engine: &dy
     let again = world.claim_one(at(2)).await;
     assert!(again.owed.replay && key_of(&again.owed.body) == "a");
     let crm = SubscriberId("crm".to_owned());
-    assert!(writer.set_disabled(&crm, Some((at(3), "by hand".to_owned()))).await.unwrap());
+    assert!(writer.disable(&crm, "by hand".to_owned(), at(3)).await.unwrap());
     world.write("U2", &["b"]).await;
     assert_eq!(world.claim(at(4)).await, [], "the change is seen");
     assert_eq!(reader.backlog().await.unwrap(), world.store.backlog().await.unwrap());
