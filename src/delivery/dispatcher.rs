@@ -112,7 +112,7 @@ impl Dispatcher {
             look = tokio::select! {
                 () = self.stop.cancelled() => false,
                 () = self.store.work_hint() => true,
-                () = tokio::time::sleep(wake.since((self.clock)())) => true,
+                () = tokio::time::sleep(wake.since((self.clock)()).min(POLL)) => true,
                 Some(done) = tasks.join_next(), if !tasks.is_empty() => {
                     places.free(done, &mut wake);
                     while let Some(done) = tasks.try_join_next() {

@@ -4,7 +4,7 @@
 use super::subscriber::{FakeSubscriber, Reaction};
 use super::{PATIENCE, SECRET};
 use crate::conformance::engines::Sqlite;
-use crate::conformance::world::{World, at, messages};
+use crate::conformance::world::{World, at, messages, open};
 use birdwire::delivery::Subscriber;
 use birdwire::delivery::dispatcher::{Dispatcher, Worked};
 use birdwire::delivery::sender::Sender;
@@ -14,12 +14,14 @@ use birdwire::domain::route::SubscriberId;
 use birdwire::domain::secret::Secret;
 use birdwire::domain::time::Timestamp;
 use birdwire::metrics::Metrics;
-use birdwire::store::listing::AttemptRow;
+use birdwire::store::Access;
+use birdwire::store::listing::{AttemptRow, ReplayOf};
 use birdwire::voipbin::sign::Signer;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -320,6 +322,22 @@ async fn a_dispatcher_that_stops_gives_its_lanes_back() {
     bench.end().await;
 }
 
+/// A dispatcher of its own that goes on by itself, on the clock that `now` says.
+fn running(bench: &Bench, unrecorded: usize, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Arc<Dispatcher> {
+    Arc::new(Dispatcher {
+        store: bench.dispatcher.store.clone(),
+        sender: Sender::new(&["127.0.0.0/8".parse().unwrap()], PATIENCE, 4).unwrap(),
+        subscribers: bench.dispatcher.subscribers.clone(),
+        concurrency: 64,
+        lease: Duration::from_mins(1),
+        clock: Arc::new(now),
+        jitter: Box::new(|| 0.0),
+        metrics: Metrics::new().unwrap(),
+        stop: CancellationToken::new(),
+        unrecorded: AtomicUsize::new(unrecorded),
+    })
+}
+
 /// While a result cannot be recorded nothing is claimed, and nothing is burnt by looking again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_claimed_while_a_result_is_not_recorded() {
@@ -328,28 +346,43 @@ async fn nothing_is_claimed_while_a_result_is_not_recorded() {
     bench.world.write("U1", &["a"]).await;
     let asked = Arc::new(AtomicUsize::new(0));
     let (counter, started) = (asked.clone(), Instant::now());
-    let dispatcher = Arc::new(Dispatcher {
-        store: bench.dispatcher.store.clone(),
-        sender: Sender::new(&["127.0.0.0/8".parse().unwrap()], PATIENCE, 4).unwrap(),
-        subscribers: bench.dispatcher.subscribers.clone(),
-        concurrency: 64,
-        lease: Duration::from_mins(1),
-        clock: Arc::new(move || {
-            counter.fetch_add(1, Ordering::SeqCst);
-            at(10).plus(started.elapsed())
-        }),
-        jitter: Box::new(|| 0.0),
-        metrics: Metrics::new().unwrap(),
-        stop: CancellationToken::new(),
-        unrecorded: AtomicUsize::new(1),
+    let dispatcher = running(&bench, 1, move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        at(10).plus(started.elapsed())
     });
-    let running = tokio::spawn(dispatcher.clone().run());
+    let task = tokio::spawn(dispatcher.clone().run());
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(subscriber.is_idle());
     assert!(asked.load(Ordering::SeqCst) < 50, "it looked {} times", asked.load(Ordering::SeqCst));
     dispatcher.unrecorded.store(0, Ordering::SeqCst);
     subscriber.next().await;
     dispatcher.stop.cancel();
-    running.await.unwrap();
+    task.await.unwrap();
+    bench.end().await;
+}
+
+/// Clocks are set right while programs run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_stops_nothing() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut subscriber = FakeSubscriber::start(&[Reaction::Gate(gate.clone())]).await;
+    let bench = Bench::new(Terms::new(subscriber.url("/"))).await;
+    bench.now.store(at(100_000).micros(), Ordering::SeqCst);
+    bench.world.write("U1", &["a"]).await;
+    let hand = bench.now.clone();
+    let dispatcher = running(&bench, 0, move || Timestamp::from_micros(hand.load(Ordering::SeqCst)));
+    let task = tokio::spawn(dispatcher.clone().run());
+    subscriber.next().await;
+    bench.now.store(at(1).micros(), Ordering::SeqCst);
+    gate.add_permits(1);
+    let delivered = async { while bench.world.states().await != [0, 0, 1, 0] {} };
+    tokio::time::timeout(PATIENCE, delivered).await.expect("it is recorded");
+    // What another process changes gives no hint: only looking again finds it.
+    let beside = open(&bench.world.place, Access::Write).unwrap();
+    beside.replay(ReplayOf::Deliveries(vec![bench.world.deliveries().await[0].id]), at(1)).await.unwrap();
+    beside.close().await;
+    assert_eq!(subscriber.next().await.header("x-birdwire-replay"), "true");
+    dispatcher.stop.cancel();
+    task.await.unwrap();
     bench.end().await;
 }
