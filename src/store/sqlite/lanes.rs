@@ -201,6 +201,7 @@ pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance
     }
     if let Some(extend) = attempt.extend
         && !matches!(attempt.verdict, Verdict::Retry { .. })
+        && is_wanted(connection, attempt.lease.lane)?
         && let Some(owed) = head(connection, attempt.lease.lane)?
     {
         connection
@@ -210,6 +211,15 @@ pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance
     }
     settle(connection, attempt.lease.lane)?;
     Ok(Advance::Released)
+}
+
+/// Whether the lane's subscriber still takes anything.
+fn is_wanted(connection: &Connection, lane: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT s.disabled_at IS NULL FROM lanes l JOIN subscribers s ON s.id = l.subscriber WHERE l.id = ?1",
+        )?
+        .query_row([lane], |r| r.get(0))
 }
 
 pub(super) fn release(tx: &mut Tx<'_>, leases: &[Lease]) -> rusqlite::Result<()> {

@@ -375,7 +375,7 @@ async fn a_clock_that_is_set_back_stops_nothing() {
     subscriber.next().await;
     bench.now.store(at(1).micros(), Ordering::SeqCst);
     gate.add_permits(1);
-    let delivered = async { while bench.world.states().await != [0, 0, 1, 0] {} };
+    let delivered = async { while bench.world.states().await != [0, 0, 1, 0, 0] {} };
     tokio::time::timeout(PATIENCE, delivered).await.expect("it is recorded");
     // What another process changes gives no hint: only looking again finds it.
     let beside = open(&bench.world.place, Access::Write).unwrap();
