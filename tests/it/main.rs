@@ -11,4 +11,5 @@ mod flows;
 mod line_props;
 mod mutation;
 mod sample;
+mod strangers;
 mod tidy;
