@@ -13,9 +13,11 @@ use crate::http::server;
 use crate::lifecycle::Shutdown;
 use anyhow::{Context, bail};
 use clap::Args;
-use samples::{SAMPLES, Sample};
+use samples::{BIRD_LINE, CHANNELS, Channel, SAMPLES, Sample};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -36,8 +38,6 @@ pub(super) struct Options {
     json: bool,
 }
 
-const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
-const KEY: &str = "demo-signing-key";
 const SECRET: &str = "whsec_ZGVtby1zZWNyZXQtZGVtby1zZWNyZXQtMTIzNDU2Nzg=";
 
 /// Everything is on this machine; what takes longer is missing.
@@ -60,12 +60,12 @@ pub(super) async fn run(options: Options) -> Done {
     let base = format!("http://{}", gateway.local_addr()?);
     let file = folder.path().join("birdwire.toml");
     let config = configure(&file, folder.path(), &base, &subscriber_url)?;
-    let webhook_url = config.accounts.first().context("the demo has no account")?.webhook_url.clone();
+    let urls = config.accounts.iter().map(|a| (a.account.id.to_string(), a.webhook_url.clone())).collect();
     let serving = tokio::spawn(async move { app::serve(&config, gateway, app::system_clock(), shutdown).await });
 
-    let shown = show(&options, &webhook_url, &mut received).await;
+    let shown = show(&options, &urls, &mut received).await;
     if !options.once && shown.is_ok() {
-        print_next(&file, &base, &webhook_url);
+        print_next(&file, &base, url(&urls, &BIRD_LINE)?);
         // Deliveries of whatever is tried by hand are printed until the end.
         tokio::spawn(async move {
             while let Some(delivery) = received.recv().await {
@@ -80,9 +80,16 @@ pub(super) async fn run(options: Options) -> Done {
     shown
 }
 
+/// Where each account's webhooks arrive, by the account's id.
+type Urls = HashMap<String, String>;
+
+fn url<'u>(urls: &'u Urls, channel: &Channel) -> anyhow::Result<&'u str> {
+    urls.get(channel.id).map(String::as_str).context("the demo has no such account")
+}
+
 /// The demo's configuration is a file like any other, so that every command works on it.
 fn configure(file: &Path, folder: &Path, base: &str, subscriber: &str) -> Result<Config, Failure> {
-    let text = format!(
+    let mut text = format!(
         r#"[server]
 public_url = "{base}"
 listen = "{listen}"
@@ -96,76 +103,92 @@ allow_networks = ["127.0.0.0/8"]
 [log]
 filter = "warn"
 
-[[accounts]]
-id = "{ACCOUNT}"
-customer_id = "5e4a0680-804e-11ec-8477-2fea5968d85b"
-name = "LINE through Bird"
-provider = "bird"
-type = "line"
-signing_keys = ["{KEY}"]
-
 [[subscribers]]
 id = "demo"
 url = "{subscriber}"
 secrets = ["{SECRET}"]
+events = ["*"]
 "#,
         listen = base.trim_start_matches("http://"),
         db = folder.join("birdwire.db").display(),
     );
+    for Channel { name, provider, id, settings, .. } in CHANNELS {
+        write!(
+            text,
+            r#"
+[[accounts]]
+id = "{id}"
+customer_id = "5e4a0680-804e-11ec-8477-2fea5968d85b"
+name = "{name}"
+provider = "{provider}"
+{settings}
+"#
+        )
+        .context("the demo's configuration cannot be written")?;
+    }
     std::fs::write(file, text).context("the demo's configuration cannot be written")?;
     Ok(app::configure(Some(file))?)
 }
 
-async fn show(options: &Options, webhook_url: &str, received: &mut mpsc::UnboundedReceiver<Received>) -> Done {
+async fn show(options: &Options, urls: &Urls, received: &mut mpsc::UnboundedReceiver<Received>) -> Done {
     let form = Form::choose(options.json);
     let mut all = Vec::with_capacity(SAMPLES.len());
-    let mut complete = true;
     for sample in SAMPLES {
-        let shown = match one(sample, webhook_url, received).await {
-            Ok(shown) => shown,
-            Err(error) => Shown::missing(sample, &error),
-        };
-        complete &= shown.is_good();
+        let mut shown = Shown::new(sample);
+        if let Err(error) = one(sample, url(urls, sample.channel)?, received, &mut shown).await {
+            shown.error = Some(format!("{error:#}"));
+        }
         if form != Form::Json {
-            shown.print_whole()?;
+            shown.print_whole(sample)?;
         }
         all.push(shown);
+    }
+    // What comes now was expected of no sample.
+    if let (Ok(delivery), Some(last)) = (received.try_recv(), all.last_mut()) {
+        last.receive(&delivery)?;
+        last.error = Some("more was delivered than expected".to_owned());
     }
     let mut summary = Listing::new::<Shown>(form);
     for shown in &all {
         summary.print(shown)?;
     }
     summary.finish()?;
-    if complete { Ok(()) } else { Err(Failure::Failed(anyhow::anyhow!("not everything arrived as it should"))) }
+    if all.iter().all(Shown::is_good) {
+        Ok(())
+    } else {
+        Err(Failure::Failed(anyhow::anyhow!("not everything arrived as it should")))
+    }
 }
 
-/// Posts one sample as its provider would and waits for the message that the subscriber gets for it.
+/// Posts one sample as its provider would and waits for everything that the subscriber must get for it.
 async fn one(
     sample: &Sample,
     webhook_url: &str,
     received: &mut mpsc::UnboundedReceiver<Received>,
-) -> anyhow::Result<Shown> {
-    let provider = adapter::provider(sample.provider).context("there is no such provider")?;
+    shown: &mut Shown,
+) -> anyhow::Result<()> {
+    let provider = adapter::provider(sample.channel.provider).context("there is no such provider")?;
+    let key = Secret::new(sample.channel.key);
     let mut request = super::send::client(PATIENCE)?.post(webhook_url);
-    for (name, value) in (provider.sign)(&Secret::new(KEY), webhook_url, sample.payload, (app::system_clock())()) {
+    for (name, value) in (provider.sign)(&key, webhook_url, sample.payload, (app::system_clock())()) {
         request = request.header(name, value);
     }
     let status = request.body(sample.payload).send().await.context("the gateway does not answer")?.status();
     if !status.is_success() {
         bail!("the gateway answered {status}");
     }
-    loop {
+    for expected in sample.expects {
+        let expected = expected.as_str();
         let delivery = tokio::time::timeout(PATIENCE, received.recv())
             .await
-            .context("nothing was delivered")?
+            .with_context(|| format!("no {expected} was delivered"))?
             .context("the subscriber is gone")?;
-        let event: Event<'_> = serde_json::from_slice(&delivery.body).context("the delivery is not readable")?;
-        if event.r#type == "conversation_message_created" {
-            let now = (app::system_clock())();
-            let verified = super::listen::verify(&delivery, &[Secret::new(SECRET)], now);
-            return Ok(Shown::new(sample, &event, verified));
+        let got = shown.receive(&delivery)?;
+        if got != expected {
+            bail!("{got} was delivered instead of {expected}");
         }
     }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -189,62 +212,91 @@ struct GlanceMedia {
     r#type: String,
 }
 
+/// A sample, and what the subscriber got for it.
 #[derive(Serialize)]
 struct Shown {
+    account: &'static str,
     sample: &'static str,
     payload: Box<RawValue>,
-    event: String,
-    record: Option<Box<RawValue>>,
+    received: Vec<Delivered>,
+    /// Of all deliveries: `verified`, or what is wrong with the first that is not.
     signature: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     #[serde(skip)]
     glance: Glance,
 }
 
-impl Shown {
-    fn new(sample: &Sample, event: &Event<'_>, verified: Result<(), String>) -> Self {
-        Self {
-            sample: sample.name,
-            payload: sample.compact(),
-            event: event.r#type.to_owned(),
-            record: Some(event.data.to_owned()),
-            signature: verified.map_or_else(|why| format!("FAILED: {why}"), |()| "verified".to_owned()),
-            glance: serde_json::from_str(event.data.get()).unwrap_or_default(),
-        }
-    }
+#[derive(Serialize)]
+struct Delivered {
+    event: String,
+    record: Box<RawValue>,
+}
 
-    fn missing(sample: &Sample, error: &anyhow::Error) -> Self {
+const VERIFIED: &str = "verified";
+
+impl Shown {
+    fn new(sample: &Sample) -> Self {
         Self {
+            account: sample.channel.name,
             sample: sample.name,
             payload: sample.compact(),
-            event: format!("FAILED: {error:#}"),
-            record: None,
+            received: Vec::new(),
             signature: String::new(),
+            error: None,
             glance: Glance::default(),
         }
     }
 
-    fn is_good(&self) -> bool {
-        self.record.is_some() && self.signature == "verified"
+    /// Takes a delivery up; the type of its event.
+    fn receive(&mut self, delivery: &Received) -> anyhow::Result<String> {
+        let event: Event<'_> = serde_json::from_slice(&delivery.body).context("the delivery is not readable")?;
+        if self.signature.is_empty() || self.signature == VERIFIED {
+            self.signature = verdict(delivery);
+        }
+        // The newest state of the message is what the sample has come to.
+        if event.r#type.starts_with("conversation_message_") {
+            self.glance = serde_json::from_str(event.data.get()).unwrap_or_default();
+        }
+        self.received.push(Delivered { event: event.r#type.to_owned(), record: event.data.to_owned() });
+        Ok(event.r#type.to_owned())
     }
 
-    fn print_whole(&self) -> anyhow::Result<()> {
-        output::line(&format!("{}\n  Bird sent    {}", self.sample, self.payload.get()))?;
-        if let Some(record) = &self.record {
-            output::line(&format!("  VoIPBIN got  {} {}", self.event, record.get()))?;
+    fn is_good(&self) -> bool {
+        self.error.is_none() && self.signature == VERIFIED
+    }
+
+    fn print_whole(&self, sample: &Sample) -> anyhow::Result<()> {
+        output::line(&format!("{}: {}", self.account, self.sample))?;
+        output::line(&format!("  {:<13}{}", format!("{} sent", sample.channel.sender), self.payload.get()))?;
+        for Delivered { event, record } in &self.received {
+            output::line(&format!("  VoIPBIN got  {event} {}", record.get()))?;
+        }
+        if let Some(error) = &self.error {
+            output::line(&format!("  FAILED       {error}"))?;
         }
         output::line(&format!("  signatures   {}\n", self.signature))
     }
 }
 
+/// Whether both signatures of a delivery are the gateway's.
+fn verdict(delivery: &Received) -> String {
+    let verified = super::listen::verify(delivery, &[Secret::new(SECRET)], (app::system_clock())());
+    verified.map_or_else(|why| format!("FAILED: {why}"), |()| VERIFIED.to_owned())
+}
+
 impl Columns for Shown {
-    const HEAD: &'static [&'static str] = &["SAMPLE", "EVENT", "TEXT", "MEDIAS", "SIGNATURES"];
+    const HEAD: &'static [&'static str] = &["ACCOUNT", "SAMPLE", "EVENTS", "TEXT", "MEDIAS", "SIGNATURES"];
 
     fn cells(&self) -> Vec<String> {
+        let events: Vec<&str> = self.received.iter().map(|received| received.event.as_str()).collect();
         let medias: Vec<&str> = self.glance.medias.iter().map(|m| m.r#type.as_str()).collect();
         vec![
+            self.account.to_owned(),
             self.sample.to_owned(),
-            self.event.clone(),
-            self.glance.text.clone(),
+            self.error.as_ref().map_or_else(|| events.join(", "), |error| format!("FAILED: {error}")),
+            // One line each, whatever people write.
+            self.glance.text.replace('\n', " "),
             medias.join(", "),
             self.signature.clone(),
         ]
@@ -253,6 +305,7 @@ impl Columns for Shown {
 
 fn print_next(file: &Path, base: &str, webhook_url: &str) {
     let config = file.display();
+    let key = BIRD_LINE.key;
     // However it was started: `cargo run` puts nothing on the path.
     let birdwire = std::env::current_exe().map_or_else(|_| "birdwire".to_owned(), |path| path.display().to_string());
     anstream::println!(
@@ -260,7 +313,8 @@ fn print_next(file: &Path, base: &str, webhook_url: &str) {
 The gateway keeps serving on {base}; Ctrl-C ends it. Try, from another terminal:
 
   echo '{{"id":"hello-1","body":{{"type":"text","text":{{"text":"hello"}}}},"direction":"incoming"}}' \
-    | {birdwire} send --provider bird --url {webhook_url} --key {KEY}
+    | {birdwire} send --provider bird --url {webhook_url} --key {key}
+  {birdwire} trace hello-1 --config {config}
   {birdwire} events --config {config}
   {birdwire} deliveries list --config {config}
   curl {base}/readyz
@@ -270,7 +324,5 @@ The gateway keeps serving on {base}; Ctrl-C ends it. Try, from another terminal:
 }
 
 fn print_delivery(delivery: &Received) {
-    let verified = super::listen::verify(delivery, &[Secret::new(SECRET)], (app::system_clock())());
-    let signature = verified.map_or_else(|why| format!("FAILED: {why}"), |()| "verified".to_owned());
-    anstream::println!("{signature}\t{}", String::from_utf8_lossy(&delivery.body));
+    anstream::println!("{}\t{}", verdict(delivery), String::from_utf8_lossy(&delivery.body));
 }

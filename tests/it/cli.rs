@@ -2,6 +2,7 @@
 
 use crate::app::{PATIENCE, SECRET};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -378,6 +379,31 @@ fn without_a_store_commands_say_what_makes_one() {
 #[test]
 fn the_demo_shows_the_whole_way() {
     let shown = say(&["demo", "--once", "--json"]).json();
-    assert_eq!(shown.len(), 7);
-    assert!(shown.iter().all(|line| line["signature"] == "verified"), "{shown:?}");
+    let of = |account: &str| shown.iter().filter(|line| line["account"] == account).count();
+    assert_eq!([of("LINE through Bird"), of("LINE, direct"), of("SMS through Bird")], [7, 8, 2]);
+    assert!(shown.iter().all(|line| line["signature"] == "verified" && line["error"].is_null()), "{shown:?}");
+    let events = |line: &Value| -> Vec<String> {
+        line["received"].as_array().unwrap().iter().map(|got| got["event"].as_str().unwrap().to_owned()).collect()
+    };
+    let told: HashSet<String> = shown.iter().flat_map(events).collect();
+    for event in [
+        "channel_event",
+        "message_created",
+        "conversation_created",
+        "conversation_message_created",
+        "conversation_message_updated",
+        "conversation_message_deleted",
+    ] {
+        assert!(told.contains(event), "{event}");
+    }
+    // Of an SMS, VoIPBIN's own record comes first, under the same id.
+    let sms = shown.iter().find(|line| line["sample"] == "SMS").unwrap();
+    assert_eq!(events(sms), ["conversation_created", "message_created", "conversation_message_created"]);
+    let [_, message, of_conversation] = sms["received"].as_array().unwrap().as_slice() else { panic!("{sms}") };
+    assert_eq!(message["record"]["id"], of_conversation["record"]["id"]);
+
+    let plain = say(&["demo", "--once"]);
+    assert_eq!(plain.code, 0, "{}", plain.err);
+    let everything = plain.out.lines().filter(|line| line.starts_with("  VoIPBIN got")).count();
+    assert_eq!(everything, shown.iter().map(|line| events(line).len()).sum::<usize>());
 }
