@@ -132,18 +132,21 @@ fn head(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Owed>> {
 }
 
 /// Ends a lane's lease: due when its head is, idle without one. A single lane without a delivery has done its work.
-fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
-    connection
+/// Says when it is due.
+fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Timestamp>> {
+    let due: Option<Option<i64>> = connection
         .prepare_cached(
             "UPDATE lanes SET leased = 0, due_at = (
                  SELECT due_at FROM deliveries WHERE lane = ?1 AND state = 0 ORDER BY seq LIMIT 1)
-             WHERE id = ?1",
+             WHERE id = ?1 RETURNING due_at",
         )?
-        .execute([lane])?;
-    connection
-        .prepare_cached("DELETE FROM lanes WHERE id = ?1 AND single = 1 AND due_at IS NULL")?
-        .execute([lane])
-        .map(drop)
+        .query_row([lane], |r| r.get(0))
+        .optional()?;
+    let due = due.flatten().map(Timestamp::from_micros);
+    if due.is_none() {
+        connection.prepare_cached("DELETE FROM lanes WHERE id = ?1 AND single = 1")?.execute([lane])?;
+    }
+    Ok(due)
 }
 
 /// Sets a lane's time anew after its deliveries changed, unless somebody works on it and will do so.
@@ -152,7 +155,7 @@ pub(super) fn settle_unless_leased(connection: &Connection, lane: i64) -> rusqli
         .prepare_cached("SELECT leased FROM lanes WHERE id = ?1")?
         .query_row([lane], |r| r.get(0))
         .optional()?;
-    if leased == Some(false) { settle(connection, lane) } else { Ok(()) }
+    if leased == Some(false) { settle(connection, lane).map(drop) } else { Ok(()) }
 }
 
 fn holds(connection: &Connection, lease: Lease) -> rusqlite::Result<bool> {
@@ -163,7 +166,7 @@ fn holds(connection: &Connection, lease: Lease) -> rusqlite::Result<bool> {
     Ok(token == Some(lease.token))
 }
 
-pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance> {
+pub(super) fn record(tx: &mut Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance> {
     let connection = tx.connection;
     if !holds(connection, attempt.lease)? {
         return Ok(Advance::Lost);
@@ -209,7 +212,9 @@ pub(super) fn record(tx: &Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Advance
             .execute(params![attempt.lease.lane, attempt.ended_at.plus(extend).micros()])?;
         return Ok(Advance::Next(Box::new(owed)));
     }
-    settle(connection, attempt.lease.lane)?;
+    // Given back with more to do: somebody should take it up at once.
+    let due = settle(connection, attempt.lease.lane)?;
+    tx.work |= due.is_some_and(|due| due <= attempt.ended_at);
     Ok(Advance::Released)
 }
 

@@ -296,6 +296,14 @@ pub(crate) async fn work_is_hinted_at(engine: &dyn Engine) {
     let now: Timestamp = at(1);
     assert_eq!(world.commit(&[note("U1", "b")]).await, [End::Stored]);
     tokio::time::timeout(Duration::from_secs(10), world.store.work_hint()).await.expect("a hint that was kept");
-    assert_eq!(world.claim(now).await.len(), 1);
+    let leased = world.claim_one(now).await;
+    // Given back with more to do.
+    assert_eq!(world.record(&leased, Verdict::Delivered, now).await, Advance::Released);
+    tokio::time::timeout(Duration::from_secs(10), world.store.work_hint()).await.expect("a hint for the rest");
+    let leased = world.claim_one(now).await;
+    // Given back for later: whoever did it knows when.
+    assert_eq!(world.record(&leased, Verdict::Retry { due: at(100) }, now).await, Advance::Released);
+    let hinted = tokio::time::timeout(Duration::from_millis(50), world.store.work_hint()).await;
+    assert!(hinted.is_err(), "there is nothing to do");
     world.end().await;
 }
