@@ -3,6 +3,7 @@
 //! A case is an ordinary function of an engine; the macro only makes it a test. A new engine is an implementation of
 //! [`Engine`] and one line at the end of this file.
 
+mod changes;
 pub(crate) mod engines;
 mod inbound;
 mod lanes;
@@ -64,6 +65,18 @@ macro_rules! conformance {
                     every_subscriber_is_owed_what_it_wants,
                     nobody_is_owed_anything_without_subscribers,
                     events_are_listed_by_state_account_and_page,
+                ];
+                changes: [
+                    an_edit_changes_the_text_once,
+                    an_edit_before_its_message_stands,
+                    the_newest_of_several_edits_stands,
+                    an_unsend_leaves_nothing,
+                    what_is_erased_is_not_replayed,
+                    an_unsend_cancels_a_failing_head,
+                    a_head_may_be_cancelled_while_it_is_attempted,
+                    an_unsend_before_its_message_stands,
+                    accounts_do_not_change_each_other_s_messages,
+                    only_what_was_said_is_erased,
                 ];
                 lanes: [
                     sequences_have_no_gaps,
