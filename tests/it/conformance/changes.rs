@@ -261,6 +261,23 @@ pub(crate) async fn accounts_do_not_change_each_other_s_messages(engine: &dyn En
     world.end().await;
 }
 
+pub(crate) async fn cancelled_deliveries_are_removed_with_time(engine: &dyn Engine) {
+    let world = watched(engine).await;
+    for number in 0..3 {
+        let key = format!("m{number}");
+        tell(&world, vec![original(&line(&key, "secret", 0)), unsend(&line(&key, "", 1))]).await;
+        let told = world.claim_one(at(100)).await;
+        world.record(&told, Verdict::Delivered, at(100)).await;
+    }
+    assert_eq!(world.states().await, [0, 0, 3, 0, 3]);
+    // Fewer at a time than were cancelled: those that were never attempted must not hide the others.
+    for _ in 0..3 {
+        world.store.retain(at(0), at(1000), 2).await.unwrap();
+    }
+    assert_eq!(world.deliveries().await, []);
+    world.end().await;
+}
+
 /// The eraser that every case relies on.
 pub(crate) async fn only_what_was_said_is_erased(_engine: &dyn Engine) {
     use birdwire::domain::event::Erase;
