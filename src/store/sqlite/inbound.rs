@@ -40,7 +40,31 @@ fn try_commit(tx: &mut Tx<'_>, inbound: &Inbound) -> rusqlite::Result<Receipt> {
     for prepared in &inbound.events {
         ends.push(one(tx, &mut receipts, inbound, prepared)?);
     }
+    if let Some(webhook) = receipts.webhook {
+        for (prepared, end) in inbound.events.iter().zip(&ends) {
+            if matches!(end, End::Duplicate { .. }) {
+                repeat_nothing_erased(tx, inbound, prepared, receipts.account, webhook)?;
+            }
+        }
+    }
     Ok(Receipt { ends })
+}
+
+/// A repeat that is kept beside something new must not say again what was taken back meanwhile.
+fn repeat_nothing_erased(
+    tx: &Tx<'_>,
+    inbound: &Inbound,
+    repeat: &Prepared,
+    account: i64,
+    webhook: i64,
+) -> rusqlite::Result<()> {
+    let Some(id) = repeat.event.content.message_id() else { return Ok(()) };
+    match messages::find(tx.connection, &inbound.account, account, id, Search::Known)? {
+        Some(found) if found.known.message.tm_delete.is_some() => {
+            outbox::erase_raw(tx.connection, inbound, webhook, id)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared: &Prepared) -> rusqlite::Result<End> {

@@ -239,6 +239,31 @@ pub(crate) async fn an_unsend_before_its_message_stands(engine: &dyn Engine) {
     world.end().await;
 }
 
+/// A repeat says it again, and is kept with its neighbour that is new.
+pub(crate) async fn an_unsend_reaches_repeats(engine: &dyn Engine) {
+    let world = watched(engine).await;
+    let message = original(&line("m", "secret", 0));
+    let repeat = End::Duplicate { conflict: false };
+    tell(&world, vec![message.clone()]).await;
+    let batch = vec![original(&line("n", "before", 0)), message.clone(), original(&line("o", "behind", 0))];
+    assert_eq!(world.say(account(1), batch).await, [End::Stored, repeat.clone(), End::Stored]);
+    let batch = vec![message.clone(), original(&line("p", "other", 0))];
+    assert_eq!(world.say(account(1), batch).await, [repeat.clone(), End::Stored]);
+    assert_eq!(raw(&world).await.matches("secret").count(), 4, "one of them is listed with both its neighbours");
+    tell(&world, vec![unsend(&line("m", "", 10))]).await;
+    let kept = raw(&world).await;
+    assert!(!kept.contains("secret"), "{kept}");
+    // Nor does it come back.
+    let batch = vec![message, original(&line("q", "late", 0))];
+    assert_eq!(world.say(account(1), batch).await, [repeat, End::Stored]);
+    let kept = raw(&world).await;
+    assert!(!kept.contains("secret"), "{kept}");
+    for word in ["before", "behind", "other", "late"] {
+        assert!(kept.contains(word), "{word} in {kept}");
+    }
+    world.end().await;
+}
+
 pub(crate) async fn accounts_do_not_change_each_other_s_messages(engine: &dyn Engine) {
     let world = watched(engine).await;
     let (one, two) = (account(1), account(2));
