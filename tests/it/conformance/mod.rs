@@ -7,9 +7,12 @@ mod changes;
 pub(crate) mod engines;
 mod inbound;
 mod lanes;
+mod notices;
 mod opening;
 mod property;
+mod remapping;
 mod replays;
+mod statuses;
 mod upkeep;
 pub(crate) mod world;
 
@@ -79,6 +82,21 @@ macro_rules! conformance {
                     accounts_do_not_change_each_other_s_messages,
                     cancelled_deliveries_are_removed_with_time,
                     only_what_was_said_is_erased,
+                ];
+                statuses: [
+                    a_status_creates_and_then_only_advances,
+                    any_order_of_statuses_ends_the_same,
+                    an_sms_is_told_before_its_conversation_message,
+                ];
+                notices: [
+                    only_who_asks_is_told_of_channel_events,
+                    a_notice_without_a_conversation_has_a_lane_of_its_own,
+                ];
+                remapping: [
+                    what_can_be_understood_now_leaves_quarantine,
+                    what_nobody_understands_stays,
+                    another_record_is_repaired_once,
+                    what_was_taken_back_or_is_nobody_s_is_skipped,
                 ];
                 lanes: [
                     sequences_have_no_gaps,
