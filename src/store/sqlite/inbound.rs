@@ -216,13 +216,8 @@ fn store_notice(
     event: i64,
 ) -> rusqlite::Result<()> {
     let (row, change) = match &notice.sighting {
-        Some(sighting) if notice.opens => see(tx, inbound, sighting, account)?,
-        Some(sighting) => {
-            let id = sighting.conversation_id(&inbound.account);
-            let known = conversation(tx.connection, id.0, &inbound.account)?;
-            (known.map_or(-account, |(row, _)| row), Change::None)
-        }
-        None => (-account, Change::None),
+        Some(sighting) if notice.opens || is_known(tx, inbound, sighting)? => see(tx, inbound, sighting, account)?,
+        _ => (-account, Change::None),
     };
     let about = About { event, message: None, conversation: row };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
@@ -232,6 +227,11 @@ fn store_notice(
     let render = &*inbound.outlet.render;
     let outbound = OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, prepared.cause());
     outbox::owe(tx, &inbound.into(), &outbound, about)
+}
+
+fn is_known(tx: &Tx<'_>, inbound: &Inbound, sighting: &Sighting) -> rusqlite::Result<bool> {
+    let id = sighting.conversation_id(&inbound.account);
+    Ok(conversation(tx.connection, id.0, &inbound.account)?.is_some())
 }
 
 /// Row and content of a conversation.

@@ -91,6 +91,7 @@ macro_rules! conformance {
                 notices: [
                     only_who_asks_is_told_of_channel_events,
                     a_notice_without_a_conversation_has_a_lane_of_its_own,
+                    a_notice_may_name_somebody_anew,
                 ];
                 remapping: [
                     what_can_be_understood_now_leaves_quarantine,

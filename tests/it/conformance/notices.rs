@@ -1,7 +1,7 @@
 //! What happens without a message.
 
 use super::Engine;
-use super::world::{Note, World, account, at, note, said};
+use super::world::{Note, World, account, at, messages, note, said};
 use birdwire::domain::delivery::Order;
 use birdwire::domain::event::{ChannelEvent, Content, End, InboundEvent, Notice};
 use birdwire::domain::ids::ConversationId;
@@ -74,5 +74,20 @@ pub(crate) async fn a_notice_without_a_conversation_has_a_lane_of_its_own(engine
     let free = world.claim(at(2)).await;
     assert_eq!(free.len(), 2, "the conversation's lane and the other account's");
     assert!(free.iter().all(|lane| lane.owed.sequence == 1));
+    world.end().await;
+}
+
+/// The rule for names does not ask what kind of event it is.
+pub(crate) async fn a_notice_may_name_somebody_anew(engine: &dyn Engine) {
+    let world = World::new(engine, &[wants("crm", &["conversation_*"]), messages("other", Order::Strict)]).await;
+    let named = |key: &str, name: &str, seconds| Note { name: name.to_owned(), at: at(seconds), ..note("U1", key) };
+    tell(&world, notice(&named("a", "Nobody", 0), "beacon")).await;
+    assert_eq!(world.deliveries().await, [], "it opens nothing");
+    tell(&world, named("b", "Mei", 10).event()).await;
+    tell(&world, notice(&named("c", "May", 20), "beacon")).await;
+    tell(&world, notice(&named("d", "Old", 15), "beacon")).await;
+    tell(&world, notice(&named("e", "", 30), "beacon")).await;
+    let names: Vec<String> = owed(&world, "crm").await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["conversation_created", "conversation_message_created", "conversation_updated"]);
     world.end().await;
 }
