@@ -27,6 +27,8 @@ enum Reader {
     Young,
     Grown,
     Old,
+    /// Takes `U1` for another dialog.
+    Odd,
 }
 
 impl Erase for Reader {
@@ -61,6 +63,7 @@ impl Reader {
             return riddle();
         }
         let text = if self == Self::Old { text.to_uppercase() } else { text.to_owned() };
+        let dialog = if self == Self::Odd { "U2" } else { dialog };
         said(&Note { text, ..note(dialog, key) }, key)
     }
 
@@ -161,6 +164,21 @@ pub(crate) async fn another_record_is_repaired_once(engine: &dyn Engine) {
     Reader::Old.replay(&world, REAL).await;
     let ids: Vec<_> = world.deliveries().await.into_iter().map(|row| row.event_id).collect();
     assert_eq!((ids.len(), ids[2] == ids[4], ids[2] == ids[3]), (5, true, false));
+    world.end().await;
+}
+
+/// A message never moves, so a mapping that sees it elsewhere has nothing to repair, today and tomorrow.
+pub(crate) async fn a_repair_does_not_move_a_message(engine: &dyn Engine) {
+    let world = watched(engine).await;
+    Reader::Grown.accept(&world, "U1 a one").await;
+    let before = world.deliveries().await;
+    for _ in 0..2 {
+        Reader::Odd.replay(&world, REAL).await;
+    }
+    let rows = world.deliveries().await;
+    assert!(rows.len() <= before.len() + 1, "told once: {rows:?}");
+    assert_eq!(Reader::Odd.replay(&world, REAL).await.0.repaired, 0);
+    assert!(rows.iter().all(|row| row.conversation == before[0].conversation));
     world.end().await;
 }
 
