@@ -4,7 +4,7 @@ use super::send::provider;
 use super::{Done, Failure, output, read_document};
 use crate::app;
 use crate::domain::account::{Account, Channel};
-use crate::domain::delivery::Order;
+use crate::domain::delivery::{Order, State};
 use crate::domain::event::{End, EventType};
 use crate::domain::format::RecordFormat;
 use crate::domain::ids::{AccountId, CustomerId};
@@ -113,7 +113,8 @@ async fn convert(options: &Options, body: Vec<u8>, store: &Arc<dyn Store>) -> Do
         let is_conversations = [EventType::ConversationCreated, EventType::ConversationUpdated]
             .iter()
             .any(|t| t.as_str() == row.event_type);
-        if is_conversations && !options.conversations {
+        // What the same webhook takes back is sent to nobody.
+        if is_conversations && !options.conversations || row.state == State::Cancelled {
             continue;
         }
         let detail = store.delivery(row.id).await?.context("a delivery has gone missing")?;

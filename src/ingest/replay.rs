@@ -262,7 +262,13 @@ fn work_out(desk: &Desk, message: MessageId, history: &History) -> Result<Known,
         let applied = apply(known.as_ref(), &content);
         known = applied.known(known.as_ref());
     }
-    known.ok_or("nothing is kept of it")
+    let mut known = known.ok_or("nothing is kept of it")?;
+    // A message never moves, not even when today's mapping would see it elsewhere.
+    let Message { conversation_id, dialog_id, direction, .. } = &history.known.message;
+    known.message.conversation_id = *conversation_id;
+    known.message.dialog_id.clone_from(dialog_id);
+    known.message.direction = *direction;
+    Ok(known)
 }
 
 fn text(body: &[u8]) -> String {

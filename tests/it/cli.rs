@@ -26,9 +26,9 @@ fn birdwire(arguments: &[&str]) -> Command {
 }
 
 /// What a command said, and how it ended.
-struct Said {
-    code: i32,
-    out: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
     err: String,
 }
 
@@ -44,13 +44,13 @@ impl From<Output> for Said {
 
 impl Said {
     /// Standard output as JSON lines, after a good end.
-    fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         assert_eq!((self.code, &*self.err), (0, ""), "{}", self.out);
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-fn say(arguments: &[&str]) -> Said {
+pub(crate) fn say(arguments: &[&str]) -> Said {
     birdwire(arguments).output().unwrap().into()
 }
 
@@ -135,6 +135,52 @@ fn convert_says_what_it_cannot_read() {
     let missing = say(&["convert", "--provider", "bird", "/nowhere/at/all.json"]);
     assert_eq!(missing.code, 1);
     assert!(missing.err.contains("/nowhere/at/all.json"), "{}", missing.err);
+}
+
+/// The fixtures' own expectations, of what a subscriber is sent in the end: what is taken back in the same webhook is not.
+#[test]
+fn convert_shows_everything_that_line_can_send() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/line");
+    let mut compared = 0;
+    for case in std::fs::read_dir(folder).unwrap() {
+        let case = case.unwrap().path();
+        if case.join("account.json").exists() {
+            continue;
+        }
+        let request = case.join("request.json");
+        let named = ["--account-id", ACCOUNT, "--customer-id", CUSTOMER, "--name", "LINE, direct", "--conversations"];
+        let said = say(&[&["convert", "--provider", "line", request.to_str().unwrap()][..], &named].concat());
+        let quarantine = std::fs::read_to_string(case.join("expected.quarantine.txt")).unwrap_or_default();
+        assert_eq!(said.code, i32::from(!quarantine.is_empty()), "{}: {}", case.display(), said.err);
+        assert_eq!(said.err.lines().count(), quarantine.lines().count(), "{}", case.display());
+        let expected = read(case.join("expected.documented.jsonl").to_str().unwrap());
+        let events: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
+        let is_gone = |event: &Value| {
+            let is_its_end = |end: &&Value| {
+                end["type"] == "conversation_message_deleted" && end["data"]["id"] == event["data"]["id"]
+            };
+            event["type"] != "conversation_message_deleted"
+                && event["data"]["id"].is_string()
+                && events.iter().any(|end| is_its_end(&end))
+        };
+        let wanted: Vec<&str> =
+            expected.lines().zip(&events).filter(|(_, event)| !is_gone(event)).map(|(line, _)| line).collect();
+        assert_eq!(said.out.lines().collect::<Vec<_>>(), wanted, "{}", case.display());
+        compared += 1;
+    }
+    assert!(compared > 50, "{compared}");
+}
+
+#[test]
+fn convert_shows_an_sms_in_both_records() {
+    let lines =
+        say(&["convert", "--provider", "bird", "--type", "sms", &fixture("sms-inbound", "request.json")]).json();
+    let names: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(names, ["message_created", "conversation_message_created"]);
+    assert_eq!(lines[0]["data"]["id"], lines[1]["data"]["id"]);
+    assert_eq!(lines[0]["data"]["targets"][0]["status"], "received");
+    let wrong = say(&["convert", "--provider", "line", "--type", "sms", &fixture("sms-inbound", "request.json")]);
+    assert_eq!((wrong.code, &*wrong.out), (64, ""));
 }
 
 #[test]

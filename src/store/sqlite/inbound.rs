@@ -40,7 +40,31 @@ fn try_commit(tx: &mut Tx<'_>, inbound: &Inbound) -> rusqlite::Result<Receipt> {
     for prepared in &inbound.events {
         ends.push(one(tx, &mut receipts, inbound, prepared)?);
     }
+    if let Some(webhook) = receipts.webhook {
+        for (prepared, end) in inbound.events.iter().zip(&ends) {
+            if matches!(end, End::Duplicate { .. }) {
+                repeat_nothing_erased(tx, inbound, prepared, receipts.account, webhook)?;
+            }
+        }
+    }
     Ok(Receipt { ends })
+}
+
+/// A repeat that is kept beside something new must not say again what was taken back meanwhile.
+fn repeat_nothing_erased(
+    tx: &Tx<'_>,
+    inbound: &Inbound,
+    repeat: &Prepared,
+    account: i64,
+    webhook: i64,
+) -> rusqlite::Result<()> {
+    let Some(id) = repeat.event.content.message_id() else { return Ok(()) };
+    match messages::find(tx.connection, &inbound.account, account, id, Search::Known)? {
+        Some(found) if found.known.message.tm_delete.is_some() => {
+            outbox::erase_raw(tx.connection, inbound, webhook, id)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared: &Prepared) -> rusqlite::Result<End> {
@@ -192,13 +216,8 @@ fn store_notice(
     event: i64,
 ) -> rusqlite::Result<()> {
     let (row, change) = match &notice.sighting {
-        Some(sighting) if notice.opens => see(tx, inbound, sighting, account)?,
-        Some(sighting) => {
-            let id = sighting.conversation_id(&inbound.account);
-            let known = conversation(tx.connection, id.0, &inbound.account)?;
-            (known.map_or(-account, |(row, _)| row), Change::None)
-        }
-        None => (-account, Change::None),
+        Some(sighting) if notice.opens || is_known(tx, inbound, sighting)? => see(tx, inbound, sighting, account)?,
+        _ => (-account, Change::None),
     };
     let about = About { event, message: None, conversation: row };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
@@ -208,6 +227,11 @@ fn store_notice(
     let render = &*inbound.outlet.render;
     let outbound = OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, prepared.cause());
     outbox::owe(tx, &inbound.into(), &outbound, about)
+}
+
+fn is_known(tx: &Tx<'_>, inbound: &Inbound, sighting: &Sighting) -> rusqlite::Result<bool> {
+    let id = sighting.conversation_id(&inbound.account);
+    Ok(conversation(tx.connection, id.0, &inbound.account)?.is_some())
 }
 
 /// Row and content of a conversation.

@@ -8,6 +8,7 @@ use crate::domain::route::Routes;
 use crate::domain::time::Timestamp;
 use crate::store::inbound::Inbound;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeSet;
 
 /// What an event downstream is about.
 #[derive(Clone, Copy, Debug)]
@@ -106,23 +107,70 @@ pub(super) fn erase(tx: &Tx<'_>, inbound: &Inbound, message: i64, id: MessageId)
             super::lanes::settle_unless_leased(connection, lane)?;
         }
     }
-    let told: Vec<i64> =
-        ids_of(connection, "SELECT DISTINCT webhook FROM events WHERE message = ?1 AND webhook IS NOT NULL", message)?;
-    for webhook in told {
-        let raw: Option<Vec<u8>> = connection
-            .prepare_cached("SELECT body FROM webhooks WHERE id = ?1")?
-            .query_row([webhook], |r| r.get(0))
-            .optional()?;
-        // Retention may have been here before.
-        let Some(raw) = raw else { continue };
-        let erased = inbound.erase.erase(&raw, id);
-        if erased != raw {
-            connection
-                .prepare_cached("UPDATE webhooks SET body = ?2 WHERE id = ?1")?
-                .execute(params![webhook, erased])?;
-        }
+    for webhook in webhooks_of(connection, message)? {
+        erase_raw(connection, inbound, webhook, id)?;
     }
     Ok(())
+}
+
+/// Erases what a message said from one kept webhook.
+pub(super) fn erase_raw(
+    connection: &Connection,
+    inbound: &Inbound,
+    webhook: i64,
+    message: MessageId,
+) -> rusqlite::Result<()> {
+    let raw: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT body FROM webhooks WHERE id = ?1")?
+        .query_row([webhook], |r| r.get(0))
+        .optional()?;
+    // Retention may have been here before.
+    let Some(raw) = raw else { return Ok(()) };
+    let erased = inbound.erase.erase(&raw, message);
+    if erased != raw {
+        connection.prepare_cached("UPDATE webhooks SET body = ?2 WHERE id = ?1")?.execute(params![webhook, erased])?;
+    }
+    Ok(())
+}
+
+/// The kept webhooks with events of a message: those that told of it first, and those in which one of them came
+/// again beside something new.
+fn webhooks_of(connection: &Connection, message: i64) -> rusqlite::Result<BTreeSet<i64>> {
+    let told: Vec<(Option<i64>, i64, Option<String>)> = connection
+        .prepare_cached("SELECT webhook, account, provider_key FROM events WHERE message = ?1")?
+        .query_map([message], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut webhooks = BTreeSet::new();
+    for (webhook, account, key) in told {
+        webhooks.extend(webhook);
+        let hash = key.map(|key| super::inbound::key_hash(&key));
+        for row in hash.map_or(Ok(Vec::new()), |hash| ids::find_all(connection, Kind::Event, &hash))? {
+            webhooks.extend(webhook_around(connection, account, row)?);
+        }
+    }
+    Ok(webhooks)
+}
+
+/// The kept webhook that the repeat `event` came with. A repeat is a receipt without a body and names none, but the
+/// events of a webhook are in a row.
+fn webhook_around(connection: &Connection, account: i64, event: i64) -> rusqlite::Result<Option<i64>> {
+    let first: Option<i64> = connection
+        .prepare_cached("SELECT id - place FROM events WHERE id = ?1 AND account = ?2 AND webhook IS NULL")?
+        .query_row(params![event, account], |r| r.get(0))
+        .optional()?;
+    let Some(first) = first else { return Ok(None) };
+    let mut row = connection
+        .prepare_cached("SELECT webhook, id - place FROM events WHERE id >= ?1 AND account = ?2 ORDER BY id")?;
+    let mut row = row.query(params![first, account])?;
+    while let Some(event) = row.next()? {
+        if event.get::<_, i64>(1)? != first {
+            break;
+        }
+        if let Some(webhook) = event.get(0)? {
+            return Ok(Some(webhook));
+        }
+    }
+    Ok(None)
 }
 
 fn ids_of(connection: &Connection, sql: &str, of: i64) -> rusqlite::Result<Vec<i64>> {

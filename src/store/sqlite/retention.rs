@@ -20,11 +20,12 @@ pub(super) fn retain(
             "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks ORDER BY id LIMIT ?2) AND received_at < ?1",
         )?
         .execute(params![raw_before.micros(), limit])?;
+    // What was cancelled may never have been attempted; then the time at which it was due is its time.
     let finished: Vec<(i64, i64)> = tx
         .connection
         .prepare_cached(
             "DELETE FROM deliveries WHERE id IN (
-                 SELECT id FROM deliveries WHERE state IN (2, 4) ORDER BY id LIMIT ?2) AND last_at < ?1
+                 SELECT id FROM deliveries WHERE state IN (2, 4) ORDER BY id LIMIT ?2) AND coalesce(last_at, due_at) < ?1
              RETURNING id, event",
         )?
         .query_map(params![finished_before.micros(), limit], |r| Ok((r.get(0)?, r.get(1)?)))?

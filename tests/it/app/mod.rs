@@ -4,6 +4,8 @@
 mod client;
 mod deliveries;
 mod limits;
+mod line;
+mod mutations;
 mod shutdown;
 mod stepped;
 pub(crate) mod subscriber;
@@ -121,6 +123,11 @@ signing_keys = ["other-{KEY}"]
         let (served, ending) = (config.clone(), shutdown.clone());
         let serving = tokio::spawn(async move { app::serve(&served, listener, app::system_clock(), ending).await });
         Self { addr, config, shutdown, serving: Some(serving), folder: Some(folder) }
+    }
+
+    /// Where its configuration is, for commands beside it.
+    pub(crate) fn config_file(&self) -> std::path::PathBuf {
+        self.folder.as_ref().expect("it has a folder").path().join("birdwire.toml")
     }
 
     /// The headers with which Bird would sign `body` for the first account now.

@@ -3,12 +3,16 @@
 //! A case is an ordinary function of an engine; the macro only makes it a test. A new engine is an implementation of
 //! [`Engine`] and one line at the end of this file.
 
+mod changes;
 pub(crate) mod engines;
 mod inbound;
 mod lanes;
+mod notices;
 mod opening;
 mod property;
+mod remapping;
 mod replays;
+mod statuses;
 mod upkeep;
 pub(crate) mod world;
 
@@ -64,6 +68,37 @@ macro_rules! conformance {
                     every_subscriber_is_owed_what_it_wants,
                     nobody_is_owed_anything_without_subscribers,
                     events_are_listed_by_state_account_and_page,
+                ];
+                changes: [
+                    an_edit_changes_the_text_once,
+                    an_edit_before_its_message_stands,
+                    the_newest_of_several_edits_stands,
+                    an_unsend_leaves_nothing,
+                    what_is_erased_is_not_replayed,
+                    an_unsend_cancels_a_failing_head,
+                    a_head_may_be_cancelled_while_it_is_attempted,
+                    an_unsend_before_its_message_stands,
+                    an_unsend_reaches_repeats,
+                    accounts_do_not_change_each_other_s_messages,
+                    cancelled_deliveries_are_removed_with_time,
+                    only_what_was_said_is_erased,
+                ];
+                statuses: [
+                    a_status_creates_and_then_only_advances,
+                    any_order_of_statuses_ends_the_same,
+                    an_sms_is_told_before_its_conversation_message,
+                ];
+                notices: [
+                    only_who_asks_is_told_of_channel_events,
+                    a_notice_without_a_conversation_has_a_lane_of_its_own,
+                    a_notice_may_name_somebody_anew,
+                ];
+                remapping: [
+                    what_can_be_understood_now_leaves_quarantine,
+                    what_nobody_understands_stays,
+                    another_record_is_repaired_once,
+                    a_repair_does_not_move_a_message,
+                    what_was_taken_back_or_is_nobody_s_is_skipped,
                 ];
                 lanes: [
                     sequences_have_no_gaps,

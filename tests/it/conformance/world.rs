@@ -53,12 +53,26 @@ pub(crate) fn account(number: u128) -> Arc<Account> {
     })
 }
 
-/// What a message said is the whole webhook here.
-pub(crate) struct Eraser;
+/// Writes webhooks: a line for everything that somebody says, and which message it is.
+pub(crate) struct Scribe;
 
-impl Erase for Eraser {
-    fn erase(&self, _raw: &[u8], _message: MessageId) -> Vec<u8> {
-        b"erased".to_vec()
+impl Scribe {
+    pub(crate) fn body(events: &[InboundEvent]) -> Vec<u8> {
+        let line = |event: &InboundEvent| match &event.content {
+            Content::Message(new) | Content::Edited(new) | Content::Outgoing(new) => {
+                format!("{} says {}\n", new.message.id, new.message.text)
+            }
+            _ => format!("{}\n", event.kind),
+        };
+        events.iter().map(line).collect::<String>().into_bytes()
+    }
+}
+
+impl Erase for Scribe {
+    fn erase(&self, raw: &[u8], message: MessageId) -> Vec<u8> {
+        let said = format!("{message} says");
+        let line = |line: &str| if line.starts_with(&said) { format!("{said}\n") } else { format!("{line}\n") };
+        std::str::from_utf8(raw).unwrap().lines().map(line).collect::<String>().into_bytes()
     }
 }
 
@@ -119,6 +133,12 @@ impl Note {
             oddities: Vec::new(),
         }
     }
+}
+
+/// The note as an event of which repeats carry `key`; the note's own key names only its message.
+pub(crate) fn said(note: &Note, key: &str) -> InboundEvent {
+    let at = note.at;
+    InboundEvent { key: Some(DedupeKey { at, provider_key: key.to_owned() }), ..note.event() }
 }
 
 /// An event that nobody understands.
@@ -182,6 +202,7 @@ impl World {
     pub(crate) fn inbound(&self, account: Arc<Account>, received_at: Timestamp, events: Vec<InboundEvent>) -> Inbound {
         let render = Renderer::new(RecordFormat::Documented);
         let prepare = |(place, event)| Prepared::new(event, place, &account, &render);
+        let body = Scribe::body(&events);
         let events = events.into_iter().enumerate().map(prepare).collect();
         let interests = self.subscribers.iter().map(|(interest, _)| interest.clone()).collect();
         Inbound {
@@ -189,11 +210,11 @@ impl World {
             received_at,
             request_id: "req_case".to_owned(),
             headers: vec![("messagebird-signature", "s".to_owned())],
-            body: b"{}".to_vec(),
+            body,
             events,
             outlet: Arc::new(Outlet { render: Box::new(render), routes: Routes::new(interests) }),
             kept: None,
-            erase: Arc::new(Eraser),
+            erase: Arc::new(Scribe),
             hold: Box::new(()),
         }
     }
@@ -203,6 +224,12 @@ impl World {
         let account = notes[0].account.clone();
         let inbound = self.inbound(account, notes[0].at, notes.iter().map(Note::event).collect());
         self.store.commit_inbound(inbound).await.unwrap().ends
+    }
+
+    /// One webhook with these events, received when the first of them happened.
+    pub(crate) async fn say(&self, account: Arc<Account>, events: Vec<InboundEvent>) -> Vec<End> {
+        let received_at = events[0].key.as_ref().map_or(at(0), |key| key.at);
+        self.store.commit_inbound(self.inbound(account, received_at, events)).await.unwrap().ends
     }
 
     /// New messages `keys` in `dialog`, one webhook each.
@@ -238,7 +265,7 @@ impl World {
         self.store.deliveries(DeliveryQuery { limit: 10_000, ..DeliveryQuery::default() }).await.unwrap()
     }
 
-    /// How many deliveries are in each state: pending, leased, delivered, dead.
+    /// How many deliveries are in each state: pending, leased, delivered, dead, cancelled.
     pub(crate) async fn states(&self) -> [usize; 5] {
         let rows = self.deliveries().await;
         State::ALL.map(|state| rows.iter().filter(|row| row.state == state).count())
