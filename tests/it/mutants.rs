@@ -62,13 +62,28 @@ pub(crate) fn mutated(seed: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
             let place = &found[random.usize(..found.len())];
             mutate(&mut document, place, others[random.usize(..others.len())].as_ref());
         }
+        if random.bool() {
+            name_anew(&mut document, random);
+        }
         return document.to_string().into_bytes();
     }
     for _ in 0..changes {
         if !body.is_empty() {
             let place = random.usize(..body.len());
-            body[place] = random.u8(..);
+            // Mostly what is still text: what is none never gets past the first look.
+            body[place] = if random.u8(..4) == 0 { random.u8(..) } else { random.u8(b' '..=b'~') };
         }
     }
     body
+}
+
+/// Gives everything that has an id another one, so that it is no repeat.
+fn name_anew(document: &mut Value, random: &mut fastrand::Rng) {
+    let mut found = Vec::new();
+    places(document, "", &mut found);
+    for place in found.iter().filter(|place| place.ends_with("/id") || place.ends_with("/webhookEventId")) {
+        if let Some(id @ Value::String(_)) = document.pointer_mut(place) {
+            *id = json!(format!("{:020}", random.u64(..)));
+        }
+    }
 }
