@@ -5,6 +5,9 @@
 //! loads and patience. Flags of Rust's own test runner are ignored, so `cargo test` can pass them on.
 
 mod ledger;
+#[path = "../it/mutants.rs"]
+#[allow(clippy::unwrap_used, reason = "its other home is the test binary, where a test fails by panicking")]
+mod mutants;
 mod node;
 mod scenarios;
 mod self_test;
@@ -14,7 +17,7 @@ mod stage;
 mod verdict;
 
 use anyhow::{Context, Result};
-use scenarios::{disk, load, process, subscriber};
+use scenarios::{disk, load, mutations, process, subscriber};
 use stage::{Arena, Report};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,6 +40,9 @@ const SCENARIOS: &[Scenario] = &[
         Box::pin(load::load(a))
     }),
     Scenario("same-webhook", "N1: one webhook 100 times at once is one message", |a| Box::pin(load::same_webhook(a))),
+    Scenario("mutations", "N2: 10,000 mutated payloads of LINE and Bird, signed: all taken, all accounted for", |a| {
+        Box::pin(mutations::mutations(a))
+    }),
     Scenario("failing-subscriber", "R1: five failures at the head of every conversation, nothing overtakes", |a| {
         Box::pin(subscriber::failing(a))
     }),

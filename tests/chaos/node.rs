@@ -15,6 +15,10 @@ use tokio::time::Instant;
 pub(crate) const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
 /// Its signing key.
 pub(crate) const KEY: &str = "chaos-signing-key";
+/// Another account, at LINE itself.
+pub(crate) const LINE: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a11";
+/// Its channel secret.
+pub(crate) const CHANNEL: &str = "00112233445566778899aabbccddeeff";
 /// The secret of every subscriber.
 pub(crate) const SECRET: &str = "whsec_Y2hhb3Mtc2VjcmV0LWNoYW9zLXNlY3JldC0xMjM0NTY=";
 
@@ -74,6 +78,17 @@ impl Node {
     /// Where the provider posts to, which is also what it signs.
     pub(crate) fn webhook_url(&self) -> String {
         format!("http://127.0.0.1:{}/v1.0/conversation/accounts/{ACCOUNT}", self.port)
+    }
+
+    /// The same for the account at LINE itself.
+    pub(crate) fn line_url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1.0/conversation/accounts/{LINE}", self.port)
+    }
+
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port);
+        Ok(self.client.get(url).timeout(Duration::from_secs(5)).send().await?.error_for_status()?.text().await?)
     }
 
     /// Starts and waits until it is ready.
@@ -258,6 +273,14 @@ name = "LINE through Bird"
 provider = "bird"
 type = "line"
 signing_keys = ["{KEY}"]
+
+[[accounts]]
+id = "{LINE}"
+customer_id = "5e4a0680-804e-11ec-8477-2fea5968d85b"
+name = "LINE, direct"
+provider = "line"
+type = "line"
+channel_secrets = ["{CHANNEL}"]
 {}"#,
         plan.server,
         plan.store,

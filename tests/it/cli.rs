@@ -264,6 +264,11 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With another line for its account.
+    fn with(line: &str) -> Self {
         let (subscriber, received) = listen(&["--secret", SECRET]);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
@@ -284,6 +289,7 @@ name = "Shop"
 provider = "bird"
 type = "line"
 signing_keys = ["env:BIRD_KEY"]
+{line}
 [[subscribers]]
 id = "crm"
 url = "http://{}/hook"
@@ -395,6 +401,39 @@ fn delivered(served: &Served, count: usize) -> Vec<Value> {
         std::thread::sleep(Duration::from_millis(20));
     }
     panic!("they were never delivered");
+}
+
+#[test]
+fn a_replay_repairs_what_a_wrong_setting_kept_away() {
+    let wrong = "channel_id = \"00000000-0000-4000-8000-000000000001\"";
+    let mut served = Served::with(wrong);
+    assert_eq!(served.send("the key", &read(&fixture("text-envelope", "request.json"))).code, 0);
+    let kept = served.say(&["events", "--json"]).json();
+    assert_eq!((kept.len(), &kept[0]["state"]), (1, &"quarantined".into()));
+    assert!(kept[0]["reason"].as_str().unwrap().contains("other_channel"), "{kept:?}");
+    let conclusion = |said: &Said| said.json().pop().unwrap();
+    let vain = conclusion(&served.say(&["replay", "--quarantined", "--json"]));
+    assert_eq!((&vain["understood"], &vain["still_quarantined"]), (&0.into(), &1.into()));
+
+    std::fs::write(&served.config, read(&served.config).replace(wrong, "")).unwrap();
+    let dry = served.say(&["replay", "--quarantined", "--dry-run", "--json"]);
+    assert_eq!((dry.json().len(), &conclusion(&dry)["understood"]), (2, &1.into()), "{}", dry.out);
+    assert!(dry.json()[0]["record"].as_str().unwrap().contains("conversation_message_created"), "{}", dry.out);
+    assert_eq!(served.say(&["events", "--json"]).json(), kept, "a dry run changes nothing");
+    assert_eq!(served.say(&["deliveries", "list", "--json"]).json(), [] as [Value; 0]);
+
+    let plain = served.say(&["replay", "--quarantined"]);
+    assert_eq!((plain.code, plain.out.contains("1 were taken out of quarantine")), (0, true), "{}", plain.out);
+    let types = [next(&mut served.received), next(&mut served.received)].map(|line| line["body"]["type"].clone());
+    assert_eq!(types, ["conversation_created", "conversation_message_created"]);
+    let stored = served.say(&["events", "--json"]).json();
+    assert_eq!((stored.len(), &stored[0]["state"], &stored[0]["id"]), (1, &"stored".into(), &kept[0]["id"]));
+    let again = conclusion(&served.say(&["replay", "--json"]));
+    assert_eq!((&again["understood"], &again["repaired"], &again["messages"]), (&0.into(), &0.into(), &1.into()));
+    assert_eq!(delivered(&served, 2).len(), 2);
+    let wrong_time = served.say(&["replay", "--since", "yesterday"]);
+    assert_eq!((wrong_time.code, &*wrong_time.out), (64, ""));
+    assert_eq!(served.terminate(), Some(0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod downstream;
 mod fixtures;
 mod flows;
 mod line_props;
+mod mutants;
 mod mutation;
 mod sample;
 mod strangers;

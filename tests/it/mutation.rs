@@ -1,32 +1,8 @@
 //! Doing to JSON what strangers and versions do to it.
 
+pub(crate) use crate::mutants::{mutate, places};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-/// Every place in a JSON value, as pointers.
-pub(crate) fn places(value: &Value, at: &str, found: &mut Vec<String>) {
-    found.push(at.to_owned());
-    match value {
-        Value::Object(map) => map.iter().for_each(|(key, inner)| places(inner, &format!("{at}/{key}"), found)),
-        Value::Array(list) => {
-            list.iter().enumerate().for_each(|(i, inner)| places(inner, &format!("{at}/{i}"), found));
-        }
-        _ => {}
-    }
-}
-
-/// Removes the value at `place`, or puts another one there.
-pub(crate) fn mutate(document: &mut Value, place: &str, with: Option<&Value>) {
-    if let (Some(with), Some(slot)) = (with, document.pointer_mut(place)) {
-        *slot = with.clone();
-    } else if let Some((parent, key)) = place.rsplit_once('/') {
-        match document.pointer_mut(parent) {
-            Some(Value::Object(map)) => drop(map.remove(key)),
-            Some(Value::Array(list)) => list.clear(),
-            _ => {}
-        }
-    }
-}
 
 /// What a value becomes: nothing (it is removed), something of another form, or one of `words`.
 pub(crate) fn replacement(words: &'static [&'static str]) -> impl Strategy<Value = Option<Value>> {

@@ -2,5 +2,6 @@
 
 pub(crate) mod disk;
 pub(crate) mod load;
+pub(crate) mod mutations;
 pub(crate) mod process;
 pub(crate) mod subscriber;

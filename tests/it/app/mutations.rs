@@ -4,60 +4,14 @@
 use super::client::exchange;
 use super::{ACCOUNT, KEY, Setup, TestApp, line, sign};
 use crate::cli;
-use crate::mutation::{mutate, places};
-use serde_json::{Value, json};
+use crate::mutants::{mutated, seeds};
 use std::collections::BTreeMap;
-use std::path::Path;
 use tokio::task::JoinSet;
 
 const LINE: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a11";
 const SECRET: &str = "00112233445566778899aabbccddeeff";
 const CASES: usize = 1500;
 const AT_ONCE: usize = 50;
-
-fn seeds(provider: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(provider);
-    let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|case| case.unwrap().path()).collect();
-    cases.sort();
-    cases.iter().map(|case| std::fs::read(case.join("request.json")).unwrap()).collect()
-}
-
-/// One to three changes: bytes, or fields and types.
-fn mutated(seed: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
-    let others = [
-        None,
-        Some(Value::Null),
-        Some(json!(true)),
-        Some(json!(-1)),
-        Some(json!(1e300)),
-        Some(json!("")),
-        Some(json!("\u{0}\u{202e}x")),
-        Some(json!([])),
-        Some(json!({})),
-        Some(json!([null, {}, "x"])),
-        Some(json!("unsend")),
-        Some(json!("messageEdited")),
-        Some(json!("image")),
-    ];
-    let changes = random.usize(1..4);
-    let mut body = seed.to_vec();
-    if let (true, Ok(mut document)) = (random.bool(), serde_json::from_slice::<Value>(seed)) {
-        for _ in 0..changes {
-            let mut found = Vec::new();
-            places(&document, "", &mut found);
-            let place = &found[random.usize(..found.len())];
-            mutate(&mut document, place, others[random.usize(..others.len())].as_ref());
-        }
-        return document.to_string().into_bytes();
-    }
-    for _ in 0..changes {
-        if !body.is_empty() {
-            let place = random.usize(..body.len());
-            body[place] = random.u8(..);
-        }
-    }
-    body
-}
 
 /// How many events are in each state, as the metrics say.
 async fn counted(app: &TestApp) -> BTreeMap<String, usize> {

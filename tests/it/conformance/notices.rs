@@ -87,7 +87,7 @@ pub(crate) async fn a_notice_may_name_somebody_anew(engine: &dyn Engine) {
     tell(&world, notice(&named("c", "May", 20), "beacon")).await;
     tell(&world, notice(&named("d", "Old", 15), "beacon")).await;
     tell(&world, notice(&named("e", "", 30), "beacon")).await;
-    let names: Vec<String> = owed(&world, "crm").await.into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["conversation_created", "conversation_message_created", "conversation_updated"]);
+    let told: Vec<String> = owed(&world, "crm").await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(told, ["conversation_created", "conversation_message_created", "conversation_updated"]);
     world.end().await;
 }
