@@ -153,7 +153,7 @@ fn outbound(account: &Account, message: &WireMessage<'_>) -> Result<InboundEvent
         kind: String::new(),
         key: Some(DedupeKey {
             at: record.tm_create,
-            provider_key: format!("{provider_key}:{}", word.unwrap_or_default()),
+            provider_key: format!("{provider_key}{}", word.unwrap_or_default()),
         }),
         content: Content::Outgoing(Box::new(NewMessage { sighting, message: record })),
         oddities,
@@ -473,11 +473,11 @@ mod tests {
         ] {
             for word in words {
                 let (key, message) = outgoing(&format!(r#"{{"id":"m","status":"{word}"}}"#));
-                assert_eq!((&*key, message.status), (&*format!("m:{word}"), want));
+                assert_eq!((&*key, message.status), (&*format!("m{word}"), want));
             }
         }
         let (key, message) = outgoing(r#"{"id":"m"}"#);
-        assert_eq!((&*key, message.status, message.metadata.provider), ("m:", Status::Sending, None));
+        assert_eq!((&*key, message.status, message.metadata.provider), ("m", Status::Sending, None));
     }
 
     #[test]
