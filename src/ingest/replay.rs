@@ -12,7 +12,7 @@ use crate::domain::merge::{Known, apply};
 use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::inbound::Inbound;
+use crate::store::inbound::{Inbound, Prepared};
 use crate::store::replay::{History, Kept, KeptQuery, Repair};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -144,7 +144,8 @@ impl Ingest {
         if event.siblings > 1 || event.place > 0 {
             prepared.retain(|prepared| prepared.place == event.place);
         }
-        if prepared.iter().all(|p| matches!(p.event.content, Content::Quarantined(_))) {
+        let is_understood = |p: &Prepared| !matches!(p.event.content, Content::Quarantined(_));
+        if !prepared.iter().any(is_understood) {
             summary.still_quarantined += 1;
             return Ok(None);
         }
@@ -152,7 +153,7 @@ impl Ingest {
             prepared.replaces = (prepared.place == event.place).then_some(event.row);
         }
         summary.understood += 1;
-        for prepared in &prepared {
+        for prepared in prepared.iter().filter(|prepared| is_understood(prepared)) {
             let record = prepared.created.last().map(|created| text(&created.body));
             tell(Finding::Understood { event: event.row, kind: prepared.event.kind.clone(), record });
         }

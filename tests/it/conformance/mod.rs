@@ -96,6 +96,7 @@ macro_rules! conformance {
                 remapping: [
                     what_can_be_understood_now_leaves_quarantine,
                     what_nobody_understands_stays,
+                    a_webhook_may_be_understood_in_part,
                     another_record_is_repaired_once,
                     a_repair_does_not_move_a_message,
                     what_was_taken_back_or_is_nobody_s_is_skipped,

@@ -25,6 +25,8 @@ const UPDATED: &str = "conversation_message_updated";
 #[derive(Clone, Copy, PartialEq)]
 enum Reader {
     Young,
+    /// Takes webhooks apart, but has no answer to a question.
+    Teen,
     Grown,
     Old,
     /// Takes `U1` for another dialog.
@@ -59,7 +61,7 @@ impl Reader {
     fn one(self, line: &str) -> InboundEvent {
         let mut words = line.splitn(3, ' ');
         let [dialog, key, text] = [(); 3].map(|()| words.next().unwrap());
-        if self == Self::Young && text.contains('?') {
+        if matches!(self, Self::Young | Self::Teen) && text.contains('?') {
             return riddle();
         }
         let text = if self == Self::Old { text.to_uppercase() } else { text.to_owned() };
@@ -201,5 +203,25 @@ pub(crate) async fn what_was_taken_back_or_is_nobody_s_is_skipped(engine: &dyn E
     assert_eq!(Reader::Old.replay(&world, none).await.0.events, 0);
     let theirs = Order { account: Some(account(2).id), until: Some(at(1)), ..REAL };
     assert_eq!(Reader::Old.replay(&world, theirs).await.0.events, 1);
+    world.end().await;
+}
+
+pub(crate) async fn a_webhook_may_be_understood_in_part(engine: &dyn Engine) {
+    let world = watched(engine).await;
+    assert_eq!(Reader::Young.accept(&world, "U1 a one?\nU1 b two!\nU1 c three?").await, ["quarantined"]);
+    let (first, findings) = Reader::Teen.replay(&world, REAL).await;
+    assert_eq!(first.understood, 1);
+    let understood =
+        |found: &Finding| matches!(found, Finding::Understood { record: Some(r), .. } if r.contains("two!"));
+    assert!(findings.len() == 1 && understood(&findings[0]), "{findings:?}");
+    let states: Vec<&str> = world.events().await.iter().map(|event| event.end.state()).collect();
+    assert_eq!(states, ["quarantined", "stored", "quarantined"], "every event has an end of its own now");
+    let before = state(&world).await;
+    let (second, findings) = Reader::Teen.replay(&world, REAL).await;
+    assert_eq!((second.understood, second.still_quarantined, findings), (0, 2, vec![]));
+    assert_eq!(state(&world).await, before);
+    assert_eq!(Reader::Grown.replay(&world, REAL).await.0.understood, 2);
+    let owed: Vec<String> = texts(&world).await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(owed, ["two!", "one?", "three?"]);
     world.end().await;
 }
