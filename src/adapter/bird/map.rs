@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(odd.key.unwrap().at, Timestamp::parse("2026-01-02T03:04:05Z").unwrap());
 
         let outbound = line(r#"{"id":"1","direction":"outgoing"}"#);
-        assert_eq!((&*outbound.kind, &*outbound.key.unwrap().provider_key), ("line.outbound", "1:"));
+        assert_eq!((&*outbound.kind, &*outbound.key.unwrap().provider_key), ("line.outbound", "1"));
         let long = line(&format!(r#"{{"event":"{}","payload":{{}}}}"#, "e".repeat(100)));
         assert_eq!((long.kind.len(), &*quarantine(&long)), (64, "foreign: event"));
         for nothing in ["{}", "[]", "{\"id\":\"\"}", "{\"body\":{}}"] {
