@@ -49,8 +49,8 @@ struct Sqlite {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     bell: Arc<Bell>,
     reader: Arc<Mutex<Connection>>,
-    /// Held while serving; the lock goes with the file.
-    _lock: Option<File>,
+    /// Held while serving.
+    lock: Mutex<Option<File>>,
 }
 
 pub(super) fn open(
@@ -87,7 +87,7 @@ pub(super) fn open(
         threads: Mutex::new(threads),
         bell,
         reader: Arc::new(Mutex::new(schema::connect(path, Access::Read, now)?)),
-        _lock: lock,
+        lock: Mutex::new(lock),
     }))
 }
 
@@ -294,5 +294,9 @@ impl Store for Sqlite {
             }
         });
         ended.await.ok();
+        // Unlocked, not only closed: a process that somebody starts at this moment has a copy of the file for an instant.
+        if let Some(lock) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            lock.unlock().ok();
+        }
     }
 }
