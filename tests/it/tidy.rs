@@ -51,7 +51,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("http_body_util", &["http", "delivery"]),
     ("hyper_rustls", &["delivery", "cli"]),
     ("rustls", &["delivery", "app", "cli"]),
-    ("rustls_platform_verifier", &["delivery", "cli"]),
     ("tower", &["delivery", "http"]),
     ("reqwest", &["cli"]),
     ("tokio", &["store", "delivery", "http", "cli", "lifecycle", "app"]),
