@@ -73,6 +73,50 @@ impl Ingest {
         events.into_iter().enumerate().map(prepare).collect()
     }
 
+    /// What is in a webhook, without keeping anything.
+    pub fn read(&self, desk: &Desk, webhook: &RawWebhook) -> Result<Vec<InboundEvent>, VerifyError> {
+        Ok(desk.adapter.events(&verify(&*desk.adapter, webhook)?))
+    }
+
+    /// Keeps one event of a webhook, as if nothing else were in it.
+    pub async fn accept_event(
+        &self,
+        desk: &Desk,
+        webhook: &RawWebhook,
+        event: InboundEvent,
+    ) -> Result<Vec<End>, StoreError> {
+        let inbound = self.inbound(desk, webhook.clone(), String::new(), vec![event], Box::new(()));
+        Ok(self.store.commit_inbound(inbound).await?.ends)
+    }
+
+    fn inbound(
+        &self,
+        desk: &Desk,
+        webhook: RawWebhook,
+        request_id: String,
+        events: Vec<InboundEvent>,
+        hold: Box<dyn Send>,
+    ) -> Inbound {
+        let headers = desk
+            .adapter
+            .kept_headers()
+            .iter()
+            .filter_map(|&name| Some((name, webhook.sole_header(name)?.to_owned())))
+            .collect();
+        Inbound {
+            account: desk.account.clone(),
+            received_at: webhook.received_at,
+            request_id,
+            headers,
+            body: webhook.body,
+            events: self.prepare(desk, events),
+            outlet: self.outlet.clone(),
+            kept: None,
+            erase: desk.adapter.clone(),
+            hold,
+        }
+    }
+
     /// Keeps one webhook. `Ok` means that everything it causes is durable, or was before. `hold` is dropped when
     /// the store is done with the body.
     pub async fn accept(
@@ -82,32 +126,10 @@ impl Ingest {
         request_id: String,
         hold: Box<dyn Send>,
     ) -> Result<Report, Refusal> {
-        let verified = verify(&*desk.adapter, &webhook)?;
-        let events = desk.adapter.events(&verified);
-
+        let events = self.read(desk, &webhook)?;
         let oddities = events.iter().flat_map(|event| event.oddities.iter().copied()).collect();
-        let events = self.prepare(desk, events);
-        let headers = desk
-            .adapter
-            .kept_headers()
-            .iter()
-            .filter_map(|&name| Some((name, webhook.sole_header(name)?.to_owned())))
-            .collect();
-        let receipt = self
-            .store
-            .commit_inbound(Inbound {
-                account: desk.account.clone(),
-                received_at: webhook.received_at,
-                request_id,
-                headers,
-                body: webhook.body,
-                events,
-                outlet: self.outlet.clone(),
-                kept: None,
-                erase: desk.adapter.clone(),
-                hold,
-            })
-            .await?;
+        let inbound = self.inbound(desk, webhook, request_id, events, hold);
+        let receipt = self.store.commit_inbound(inbound).await?;
         Ok(Report { ends: receipt.ends, oddities })
     }
 }
