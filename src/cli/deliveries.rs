@@ -1,8 +1,7 @@
 //! `birdwire deliveries list|show|replay`
 
-use super::events::PAGE;
-use super::output::{Columns, Form, Listing, line, time};
-use super::{ConfigArgs, Done, Failure};
+use super::output::{Columns, Form, PAGE, line, time};
+use super::{ConfigArgs, Done, Failure, output};
 use crate::app;
 use crate::domain::delivery::State;
 use crate::domain::route::SubscriberId;
@@ -85,25 +84,16 @@ pub(super) async fn run(options: Options) -> Done {
 
 async fn list(options: ListOptions) -> Done {
     let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
-    let mut listing = Listing::new::<Row>(Form::choose(options.json));
-    let mut query = DeliveryQuery {
+    let query = DeliveryQuery {
         state: options.state.as_deref().and_then(State::parse),
         subscriber: options.subscriber.map(SubscriberId),
         after: 0,
         newest: options.limit.is_some(),
         limit: options.limit.unwrap_or(PAGE),
     };
-    loop {
-        let page = store.deliveries(query.clone()).await?;
-        for row in &page {
-            listing.print(&Row::from(row))?;
-        }
-        match page.last() {
-            Some(last) if !query.newest && page.len() == query.limit => query.after = last.id,
-            _ => break,
-        }
-    }
-    listing.finish().map_err(Failure::from)
+    let fetch = async |after| store.deliveries(DeliveryQuery { after, ..query.clone() }).await;
+    let form = Form::choose(options.json);
+    output::list(form, options.limit, fetch, |row| row.id, |row| Row::from(row)).await.map_err(Failure::from)
 }
 
 async fn show(options: ShowOptions) -> Done {

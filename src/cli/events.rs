@@ -1,6 +1,6 @@
 //! `birdwire events`
 
-use super::output::{Columns, Form, Listing, time};
+use super::output::{Columns, Form, PAGE, list, time};
 use super::{ConfigArgs, Done, Failure};
 use crate::app;
 use crate::domain::event::End;
@@ -29,30 +29,18 @@ pub(super) struct Options {
     json: bool,
 }
 
-/// Rows per question to the store: a listing of millions must neither fill the memory nor hold the log.
-pub(super) const PAGE: usize = 1000;
-
 pub(super) async fn run(options: Options) -> Done {
     let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
-    let mut listing = Listing::new::<Row>(Form::choose(options.json));
-    let mut query = EventQuery {
+    let query = EventQuery {
         state: options.state,
         account: options.account.map(AccountId),
         after: 0,
         newest: options.limit.is_some(),
         limit: options.limit.unwrap_or(PAGE),
     };
-    loop {
-        let page = store.events(query.clone()).await?;
-        for row in &page {
-            listing.print(&Row::from(row))?;
-        }
-        match page.last() {
-            Some(last) if !query.newest && page.len() == query.limit => query.after = last.id,
-            _ => break,
-        }
-    }
-    listing.finish().map_err(Failure::from)
+    let fetch = async |after| store.events(EventQuery { after, ..query.clone() }).await;
+    let form = Form::choose(options.json);
+    list(form, options.limit, fetch, |row| row.id, |row| Row::from(row)).await.map_err(Failure::from)
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 //! Tables for people, plain lines for pipes, JSON for programs.
 
+use crate::store::StoreError;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -63,6 +64,31 @@ impl Listing {
 
     pub(super) fn finish(self) -> anyhow::Result<()> {
         if self.form == Form::Table && self.table.row_count() > 0 { line(&self.table.to_string()) } else { Ok(()) }
+    }
+}
+
+/// Rows per question to the store: a listing of millions must neither fill the memory nor hold the log.
+pub(super) const PAGE: usize = 1000;
+
+/// Lists what `fetch` finds after a row, page by page; with a `limit` its one answer is all there is.
+pub(super) async fn list<T, R: Columns>(
+    form: Form,
+    limit: Option<usize>,
+    fetch: impl AsyncFn(i64) -> Result<Vec<T>, StoreError>,
+    id: impl Fn(&T) -> i64,
+    row: impl Fn(&T) -> R,
+) -> anyhow::Result<()> {
+    let mut listing = Listing::new::<R>(form);
+    let mut after = 0;
+    loop {
+        let page = fetch(after).await?;
+        for found in &page {
+            listing.print(&row(found))?;
+        }
+        match page.last() {
+            Some(last) if limit.is_none() && page.len() == PAGE => after = id(last),
+            _ => return listing.finish(),
+        }
     }
 }
 

@@ -152,7 +152,7 @@ impl Dispatcher {
         for turn in 1.. {
             if self.stop.is_cancelled() {
                 // Nothing was sent under this lease yet: give it back instead of letting it run out.
-                if let Err(error) = self.store.release_lanes(vec![leased.lease], (self.clock)()).await {
+                if let Err(error) = self.store.release_lanes(vec![leased.lease]).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a lane could not be given back");
                 }
                 return worked;

@@ -45,7 +45,7 @@ pub trait Store: Send + Sync {
     async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError>;
 
     /// Gives leases back unused; the lanes are due at once.
-    async fn release_lanes(&self, leases: Vec<Lease>, now: Timestamp) -> Result<(), StoreError>;
+    async fn release_lanes(&self, leases: Vec<Lease>) -> Result<(), StoreError>;
 
     /// Stops delivering to a subscriber; what it is owed stays owed. Says whether there is such a subscriber.
     async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError>;

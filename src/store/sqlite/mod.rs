@@ -181,7 +181,7 @@ impl Store for Sqlite {
         self.writer()?.submit(true, move |tx| lanes::record(tx, &attempt)).await
     }
 
-    async fn release_lanes(&self, leases: Vec<Lease>, _now: Timestamp) -> Result<(), StoreError> {
+    async fn release_lanes(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         self.writer()?.submit(true, move |tx| lanes::release(tx, &leases)).await
     }
 

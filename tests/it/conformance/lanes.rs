@@ -77,7 +77,7 @@ pub(crate) async fn an_expired_lease_can_be_claimed_and_its_result_is_dropped(en
         assert_eq!(world.record(&slow, verdict, at(61)).await, Advance::Lost);
     }
     // Giving a lost lease back takes nothing from the one who has it now.
-    world.store.release_lanes(vec![slow.lease], at(61)).await.unwrap();
+    world.store.release_lanes(vec![slow.lease]).await.unwrap();
     assert_eq!(world.claim(at(61)).await, []);
     assert_eq!(world.record(&quick, Verdict::Delivered, at(62)).await, Advance::Released);
     assert_eq!(world.record(&quick, Verdict::Delivered, at(62)).await, Advance::Lost, "once is enough");
@@ -90,7 +90,7 @@ pub(crate) async fn a_released_lane_is_due_at_once(engine: &dyn Engine) {
     let world = World::simple(engine).await;
     world.write("U1", &["a"]).await;
     let leased = world.claim_one(at(0)).await;
-    world.store.release_lanes(vec![leased.lease], at(1)).await.unwrap();
+    world.store.release_lanes(vec![leased.lease]).await.unwrap();
     let again = world.claim_one(at(1)).await;
     assert_eq!((again.owed.delivery, again.owed.failures), (leased.owed.delivery, 0));
     assert_eq!(world.record(&leased, Verdict::Delivered, at(2)).await, Advance::Lost);

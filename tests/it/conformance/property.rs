@@ -156,7 +156,7 @@ impl Model {
             }
             Step::Release { which } if !self.held.is_empty() => {
                 let (lane, _) = self.held.remove(which.index(self.held.len()));
-                world.store.release_lanes(vec![lane.lease], at(self.now)).await.unwrap();
+                world.store.release_lanes(vec![lane.lease]).await.unwrap();
                 self.give_back(&lane);
             }
             Step::Record { .. } | Step::Release { .. } => {}
