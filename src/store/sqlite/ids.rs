@@ -1,15 +1,14 @@
 //! Finding rows by ids that fall anywhere.
 //!
 //! Such ids are looked up rarely and written always, so they are kept in buckets by age: a write touches the pages of
-//! the newest bucket only, however long the history is; a look-up probes bucket after bucket, the newest first.
+//! the newest bucket only, however long the history is; a look-up probes bucket after bucket, the newest first. Those
+//! of the newest rows are not in their buckets yet (`memory.rs`): they are found in the rows themselves.
 
 use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
 
 /// Events in a bucket, as a power of two.
 const BUCKET_BITS: u32 = 12;
-
-/// Buckets that count as recent.
-const RECENT: i64 = 2;
 
 /// What an id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,52 +21,88 @@ pub(super) enum Kind {
     Event = 2,
 }
 
-/// Makes `row` known by `id`, as of the event with the row `event`.
-pub(super) fn remember(
-    connection: &Connection,
-    event: i64,
-    kind: Kind,
-    id: &[u8; 16],
-    row: i64,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT INTO ids (bucket, id, kind, row) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
-        .execute(params![event >> BUCKET_BITS, id, kind as i64, row])
-        .map(drop)
+/// Bucket, id, kind, row.
+pub(super) type Entry = (i64, [u8; 16], i64, i64);
+
+/// The bucket of what belongs to an event.
+pub(super) const fn bucket(event: i64) -> i64 {
+    event >> BUCKET_BITS
 }
 
-/// The newest row that `id` stands for.
-pub(super) fn find(connection: &Connection, kind: Kind, id: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
-    probe(connection, kind, id, i64::MAX)
+/// The first half of SHA-256: keys are strangers' texts of any length, the index must stay narrow.
+pub(super) fn key_hash(provider_key: &str) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&Sha256::digest(provider_key.as_bytes())[..16]);
+    half
 }
 
-/// The same, among the newest events only.
-pub(super) fn find_recent(connection: &Connection, kind: Kind, id: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
-    probe(connection, kind, id, RECENT)
+/// Writes entries to their places.
+pub(super) fn write(connection: &Connection, entries: &[Entry]) -> rusqlite::Result<()> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO ids (bucket, id, kind, row) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?;
+    for (bucket, id, kind, row) in entries {
+        insert.execute(params![bucket, id, kind, row])?;
+    }
+    Ok(())
 }
 
-fn probe(connection: &Connection, kind: Kind, id: &[u8; 16], buckets: i64) -> rusqlite::Result<Option<i64>> {
-    let newest: Option<i64> = connection.prepare_cached("SELECT max(bucket) FROM ids")?.query_row([], |r| r.get(0))?;
-    let Some(newest) = newest else { return Ok(None) };
+/// The newest message that `id` stands for.
+pub(super) fn find_message(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(id) FROM messages WHERE id >= (SELECT message FROM tail) AND uuid = ?1")?
+        .query_row([id], |r| r.get(0))?;
+    if newest.is_some() {
+        return Ok(newest);
+    }
     let mut probe =
         connection.prepare_cached("SELECT max(row) FROM ids WHERE bucket = ?1 AND id = ?2 AND kind = ?3")?;
-    for bucket in (newest.saturating_sub(buckets - 1).max(0)..=newest).rev() {
-        if let Some(row) = probe.query_row(params![bucket, id, kind as i64], |r| r.get(0))? {
+    for bucket in (0..buckets(connection)?).rev() {
+        if let Some(row) = probe.query_row(params![bucket, id, Kind::Message as i64], |r| r.get(0))? {
             return Ok(Some(row));
         }
     }
     Ok(None)
 }
 
-/// Every row that `id` stands for, oldest first.
-pub(super) fn find_all(connection: &Connection, kind: Kind, id: &[u8; 16]) -> rusqlite::Result<Vec<i64>> {
-    let newest: Option<i64> = connection.prepare_cached("SELECT max(bucket) FROM ids")?.query_row([], |r| r.get(0))?;
+/// Every message that `id` stands for, oldest first.
+pub(super) fn messages(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Vec<i64>> {
+    let tail = "SELECT id FROM messages WHERE id >= (SELECT message FROM tail) AND uuid = ?1";
+    every(connection, Kind::Message, id, tail, params![id])
+}
+
+/// Every event downstream that `id` stands for, oldest first.
+pub(super) fn outbound(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Vec<i64>> {
+    let tail = "SELECT id FROM outbox WHERE id >= (SELECT outbox FROM tail) AND uuid = ?1";
+    every(connection, Kind::Outbound, id, tail, params![id])
+}
+
+/// Every event with this key, oldest first.
+pub(super) fn events(connection: &Connection, provider_key: &str) -> rusqlite::Result<Vec<i64>> {
+    let tail = "SELECT id FROM events WHERE id >= (SELECT event FROM tail) AND provider_key = ?1";
+    every(connection, Kind::Event, &key_hash(provider_key), tail, params![provider_key])
+}
+
+fn every(
+    connection: &Connection,
+    kind: Kind,
+    id: &[u8; 16],
+    tail: &str,
+    of: &[&dyn rusqlite::ToSql],
+) -> rusqlite::Result<Vec<i64>> {
     let mut probe = connection.prepare_cached("SELECT row FROM ids WHERE bucket = ?1 AND id = ?2 AND kind = ?3")?;
-    let mut rows = Vec::new();
-    for bucket in 0..newest.map_or(0, |newest| newest + 1) {
-        for row in probe.query_map(params![bucket, id, kind as i64], |r| r.get(0))? {
-            rows.push(row?);
+    let mut rows = std::collections::BTreeSet::new();
+    for bucket in 0..buckets(connection)? {
+        for row in probe.query_map(params![bucket, id, kind as i64], |r| r.get::<_, i64>(0))? {
+            rows.insert(row?);
         }
     }
-    Ok(rows)
+    for row in connection.prepare_cached(tail)?.query_map(of, |r| r.get::<_, i64>(0))? {
+        rows.insert(row?);
+    }
+    Ok(rows.into_iter().collect())
+}
+
+fn buckets(connection: &Connection) -> rusqlite::Result<i64> {
+    let newest: Option<i64> = connection.prepare_cached("SELECT max(bucket) FROM ids")?.query_row([], |r| r.get(0))?;
+    Ok(newest.map_or(0, |newest| newest + 1))
 }

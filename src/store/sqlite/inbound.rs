@@ -1,9 +1,10 @@
 //! Keeping one webhook.
 
-use super::ids::{self, Kind};
+use super::ids::{Kind, key_hash};
+use super::memory::RecentKey;
 use super::messages::{self, Search};
 use super::outbox::{self, About};
-use super::writer::{RecentKey, Tx};
+use super::writer::Tx;
 use crate::domain::account::{Account, Channel};
 use crate::domain::conversation::{Change, Conversation, Sighting, observe};
 use crate::domain::event::{
@@ -14,13 +15,12 @@ use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Prepared, Receipt};
 use crate::store::{plan, rows};
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Writes everything that `inbound` causes. What no row can hold is kept raw instead of failing its batch.
 pub(super) fn commit(tx: &mut Tx<'_>, inbound: &Inbound) -> rusqlite::Result<Receipt> {
     match try_commit(tx, inbound) {
-        Err(error) if super::error::blame(&error) == super::error::Blame::Item => {
+        Err(error) if tx.is_careful && super::error::blame(&error) == super::error::Blame::Item => {
             tx.undo()?;
             tx.work = false;
             keep_aside(tx, inbound, &error)
@@ -59,7 +59,7 @@ fn repeat_nothing_erased(
     webhook: i64,
 ) -> rusqlite::Result<()> {
     let Some(id) = repeat.event.content.message_id() else { return Ok(()) };
-    match messages::find(tx.connection, &inbound.account, account, id, Search::Known)? {
+    match messages::find(tx.connection, tx.memory, &inbound.account, account, id, Search::Known)? {
         Some(found) if found.known.message.tm_delete.is_some() => {
             outbox::erase_raw(tx.connection, inbound, webhook, id)
         }
@@ -72,7 +72,7 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
     receipts.place = prepared.place;
     let row = match prepared.replaces {
         Some(row) => row,
-        None => tx.memory.next_event(tx.connection)?,
+        None => tx.memory.next_event(),
     };
     if let Some(key) = &event.key
         && let Some(conflict) = repeated(tx, receipts.account, key, row)?
@@ -107,7 +107,7 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
 /// `None` for a new event, which is remembered; otherwise whether the repeat's time differs.
 fn repeated(tx: &mut Tx<'_>, account: i64, key: &DedupeKey, event: i64) -> rusqlite::Result<Option<bool>> {
     let recent: RecentKey = (account, key_hash(&key.provider_key));
-    if let Some(at) = tx.memory.recent(&recent) {
+    if let Some(at) = tx.memory.recent_key(&recent) {
         return Ok(Some(at != key.at.micros()));
     }
     let new = tx
@@ -119,15 +119,8 @@ fn repeated(tx: &mut Tx<'_>, account: i64, key: &DedupeKey, event: i64) -> rusql
     if new == 0 {
         return Ok(Some(false));
     }
-    tx.memory.remember(recent, key.at.micros());
+    tx.memory.remember_key(recent, key.at.micros());
     Ok(None)
-}
-
-/// The first half of SHA-256: keys are strangers' texts of any length, the index must stay narrow.
-pub(super) fn key_hash(provider_key: &str) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(provider_key.as_bytes())[..16]);
-    half
 }
 
 fn store_message(
@@ -142,7 +135,7 @@ fn store_message(
     let content = &prepared.event.content;
     let (Some(id), Some(sighting)) = (content.message_id(), content.sighting()) else { return Ok(()) };
     let account = receipts.account;
-    let found = messages::find(tx.connection, &inbound.account, account, id, search)?;
+    let found = messages::find(tx.connection, tx.memory, &inbound.account, account, id, search)?;
     let (conversation, change) = match &found {
         // What is said later may not name the dialog: the message stays where it is.
         Some(found) if found.known.message.conversation_id != sighting.conversation_id(&inbound.account) => {
@@ -159,7 +152,7 @@ fn store_message(
         (Some(found), None) => Some(found.row),
         (None, Some(record)) => {
             let early = search == Search::Known;
-            Some(messages::insert(tx.connection, record, applied.edited, early, account, conversation, event)?)
+            Some(messages::insert(tx, record, applied.edited, early, account, conversation, event)?)
         }
         (None, None) => None,
     };
@@ -181,10 +174,10 @@ fn store_message(
 }
 
 /// Writes what a sighting says of its conversation.
-fn see(tx: &Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) -> rusqlite::Result<(i64, Change)> {
+fn see(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) -> rusqlite::Result<(i64, Change)> {
     let connection = tx.connection;
     let id = sighting.conversation_id(&inbound.account);
-    let known = conversation(connection, id.0, &inbound.account)?;
+    let known = known_conversation(tx, id.0, &inbound.account)?;
     let change = observe(known.as_ref().map(|(_, c)| c), sighting, &inbound.account);
     let row = match (&change, known) {
         (Change::Created(made), _) => insert_conversation(connection, made, account)?,
@@ -203,6 +196,9 @@ fn see(tx: &Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) -> rus
         // `observe` creates what is not known.
         (_, None) => return Err(rusqlite::Error::QueryReturnedNoRows),
     };
+    if let Change::Created(now) | Change::Updated(now) = &change {
+        tx.memory.remember_conversation(id.0, row, now.clone());
+    }
     Ok((row, change))
 }
 
@@ -229,9 +225,21 @@ fn store_notice(
     outbox::owe(tx, &inbound.into(), &outbound, about)
 }
 
-fn is_known(tx: &Tx<'_>, inbound: &Inbound, sighting: &Sighting) -> rusqlite::Result<bool> {
+fn is_known(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting) -> rusqlite::Result<bool> {
     let id = sighting.conversation_id(&inbound.account);
-    Ok(conversation(tx.connection, id.0, &inbound.account)?.is_some())
+    Ok(known_conversation(tx, id.0, &inbound.account)?.is_some())
+}
+
+/// A conversation with its row, from memory if it was seen lately.
+fn known_conversation(tx: &mut Tx<'_>, id: Uuid, account: &Account) -> rusqlite::Result<Option<(i64, Conversation)>> {
+    if let Some(known) = tx.memory.conversation(&id) {
+        return Ok(Some(known));
+    }
+    let known = conversation(tx.connection, id, account)?;
+    if let Some((row, conversation)) = &known {
+        tx.memory.remember_conversation(id, *row, conversation.clone());
+    }
+    Ok(known)
 }
 
 /// Row and content of a conversation.
@@ -335,11 +343,11 @@ impl<'a> Receipts<'a> {
     }
 
     fn write(&mut self, tx: &mut Tx<'_>, row: &Row<'_>) -> rusqlite::Result<()> {
-        let id = tx.memory.next_event(tx.connection)?;
+        let id = tx.memory.next_event();
         self.write_at(tx, id, row)
     }
 
-    fn write_at(&mut self, tx: &Tx<'_>, id: i64, row: &Row<'_>) -> rusqlite::Result<()> {
+    fn write_at(&mut self, tx: &mut Tx<'_>, id: i64, row: &Row<'_>) -> rusqlite::Result<()> {
         let webhook = match row.end {
             End::Stored | End::Quarantined(_) => Some(self.raw(tx.connection)?),
             End::Duplicate { .. } | End::Ignored => None,
@@ -374,10 +382,10 @@ impl<'a> Receipts<'a> {
                 row.message,
                 i64::try_from(self.place).unwrap_or(i64::MAX),
             ])?;
-        match row.key {
-            Some(key) => ids::remember(tx.connection, id, Kind::Event, &key_hash(&key.provider_key), id),
-            None => Ok(()),
+        if let Some(key) = row.key {
+            tx.memory.remember_id(id, Kind::Event, key_hash(&key.provider_key), id);
         }
+        Ok(())
     }
 
     fn raw(&mut self, connection: &Connection) -> rusqlite::Result<i64> {

@@ -1,6 +1,8 @@
 //! Rows of messages.
 
 use super::ids::{self, Kind};
+use super::memory::Memory;
+use super::writer::Tx;
 use crate::domain::account::Account;
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::merge::Known;
@@ -31,6 +33,7 @@ pub(super) struct Found {
 /// Finds a message of the account.
 pub(super) fn find(
     connection: &Connection,
+    memory: &Memory,
     account: &Account,
     account_row: i64,
     id: MessageId,
@@ -38,12 +41,12 @@ pub(super) fn find(
 ) -> rusqlite::Result<Option<Found>> {
     let bytes = id.0.as_bytes();
     let row = match search {
-        Search::Known => ids::find(connection, Kind::Message, bytes)?,
-        Search::New => match ids::find_recent(connection, Kind::Message, bytes)? {
-            None => early(connection, bytes)?,
+        Search::New => memory.new_message(bytes),
+        Search::Known => match memory.new_message(bytes) {
+            None => ids::find_message(connection, bytes)?,
             row => row,
         },
-        Search::At(at) => match ids::find_recent(connection, Kind::Message, bytes)? {
+        Search::At(at) => match memory.new_message(bytes) {
             None => at_time(connection, account_row, id, at)?,
             row => row,
         },
@@ -52,13 +55,6 @@ pub(super) fn find(
         Some(row) => read(connection, account, account_row, row),
         None => Ok(None),
     }
-}
-
-fn early(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached("SELECT row FROM early_messages WHERE uuid = ?1")?
-        .query_row([id], |r| r.get(0))
-        .optional()
 }
 
 fn at_time(connection: &Connection, account: i64, id: MessageId, at: Timestamp) -> rusqlite::Result<Option<i64>> {
@@ -115,7 +111,7 @@ pub(super) fn read(
 
 /// Writes a new message that `event` told of. `early` when it was changed before it arrived.
 pub(super) fn insert(
-    connection: &Connection,
+    tx: &mut Tx<'_>,
     message: &Message,
     edited: bool,
     early: bool,
@@ -123,6 +119,7 @@ pub(super) fn insert(
     conversation: i64,
     event: i64,
 ) -> rusqlite::Result<i64> {
+    let connection = tx.connection;
     connection
         .prepare_cached(
             "INSERT INTO messages (uuid, account, conversation, event, direction, status, text, content, tm_create,
@@ -144,7 +141,8 @@ pub(super) fn insert(
             edited,
         ])?;
     let row = connection.last_insert_rowid();
-    ids::remember(connection, event, Kind::Message, message.id.0.as_bytes(), row)?;
+    tx.memory.remember_message(*message.id.0.as_bytes(), row, early);
+    tx.memory.remember_id(event, Kind::Message, *message.id.0.as_bytes(), row);
     if early {
         connection
             .prepare_cached("INSERT INTO early_messages (uuid, row) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?

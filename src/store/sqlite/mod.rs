@@ -7,6 +7,7 @@ mod error;
 mod ids;
 mod inbound;
 mod lanes;
+mod memory;
 mod messages;
 mod outbox;
 mod reads;
@@ -31,13 +32,14 @@ use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use checkpoint::Bell;
+use memory::Memory;
 use rusqlite::{Connection, params};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use writer::{Memory, Signals, Writer};
+use writer::{Signals, Writer};
 
 /// Operations that may wait for the writer; inbound webhooks beyond that are told to come back.
 const QUEUE: usize = 8192;
@@ -69,8 +71,7 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
             let copier = schema::connect(path, Access::Write, now)?;
             threads.push(spawned(checkpoint::start(copier, bell.clone(), restart_log.clone()))?);
         }
-        let memory = Memory::load(&connection, inbound::key_hash)
-            .map_err(|e| error::unusable("cannot read the newest events", e))?;
+        let memory = Memory::load(&connection).map_err(|e| error::unusable("cannot read the newest events", e))?;
         let ring = bell.clone();
         let signals = Signals { restart_log, committed: Box::new(move || ring.ring()), metrics: metrics.clone() };
         let (writer, thread) = spawned(Writer::start(connection, memory, QUEUE, signals))?;

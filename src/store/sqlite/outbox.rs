@@ -62,7 +62,7 @@ pub(super) fn owe(
             outbound.body
         ])?;
     let outbox = connection.last_insert_rowid();
-    ids::remember(connection, about.event, Kind::Outbound, outbound.id.0.as_bytes(), outbox)?;
+    tx.memory.remember_id(about.event, Kind::Outbound, *outbound.id.0.as_bytes(), outbox);
     for subscriber in subscribers {
         let (subscriber, ordered) = tx.memory.subscriber(connection, &subscriber.0)?;
         let (lane, sequence): (i64, i64) = connection
@@ -143,8 +143,7 @@ fn webhooks_of(connection: &Connection, message: i64) -> rusqlite::Result<BTreeS
     let mut webhooks = BTreeSet::new();
     for (webhook, account, key) in told {
         webhooks.extend(webhook);
-        let hash = key.map(|key| super::inbound::key_hash(&key));
-        for row in hash.map_or(Ok(Vec::new()), |hash| ids::find_all(connection, Kind::Event, &hash))? {
+        for row in key.map_or(Ok(Vec::new()), |key| ids::events(connection, &key))? {
             webhooks.extend(webhook_around(connection, account, row)?);
         }
     }

@@ -1,5 +1,6 @@
 //! Reading kept webhooks, and repairing messages.
 
+use super::ids;
 use super::messages::{self, Search};
 use super::outbox::{self, About, Occasion};
 use super::writer::Tx;
@@ -73,9 +74,8 @@ pub(super) fn history(
         .query_row([account.id.0.as_bytes()], |r| r.get(0))
         .optional()?;
     let Some(account_row) = row else { return Ok(None) };
-    let Some(found) = messages::find(connection, account, account_row, message, Search::Known)? else {
-        return Ok(None);
-    };
+    let Some(row) = ids::find_message(connection, message.0.as_bytes())? else { return Ok(None) };
+    let Some(found) = messages::read(connection, account, account_row, row)? else { return Ok(None) };
     let events = connection
         .prepare_cached(
             "SELECT e.place, w.headers, w.body, w.received_at
@@ -96,7 +96,7 @@ pub(super) fn history(
 pub(super) fn repair(tx: &mut Tx<'_>, repair: &Repair) -> rusqlite::Result<bool> {
     let account = tx.memory.account(tx.connection, repair.account.id.0)?;
     let id = repair.before.message.id;
-    let found = messages::find(tx.connection, &repair.account, account, id, Search::Known)?;
+    let found = messages::find(tx.connection, tx.memory, &repair.account, account, id, Search::Known)?;
     let Some(found) = found.filter(|found| found.known == repair.before) else { return Ok(false) };
     messages::update(tx.connection, found.row, &repair.after.message, repair.after.edited)?;
     let (conversation, event): (i64, i64) = tx

@@ -1,7 +1,6 @@
 //! Finding the way of a message.
 
-use super::ids::{self, Kind};
-use super::{inbound, reads};
+use super::{ids, reads};
 use crate::domain::ids::{AccountId, ConversationId, EventId, MessageId};
 use crate::domain::time::Timestamp;
 use crate::store::listing::EventRow;
@@ -21,15 +20,15 @@ enum Lead {
 pub(super) fn trace(connection: &Connection, query: &TraceQuery) -> rusqlite::Result<Vec<Trace>> {
     let mut leads = BTreeSet::new();
     for id in &query.ids {
-        for row in ids::find_all(connection, Kind::Message, id.as_bytes())? {
+        for row in ids::messages(connection, id.as_bytes())? {
             leads.insert(Lead::Message(row));
         }
-        for row in ids::find_all(connection, Kind::Outbound, id.as_bytes())? {
+        for row in ids::outbound(connection, id.as_bytes())? {
             leads.extend(of_outbox(connection, row)?);
         }
     }
     for key in &query.keys {
-        for row in ids::find_all(connection, Kind::Event, &inbound::key_hash(key))? {
+        for row in ids::events(connection, key)? {
             leads.extend(of_event(connection, row)?);
         }
     }
@@ -101,7 +100,7 @@ fn repeats(connection: &Connection, first: i64) -> rusqlite::Result<Vec<i64>> {
     let Some((account, key)) = key else { return Ok(Vec::new()) };
     let mut same = connection.prepare_cached("SELECT account FROM events WHERE id = ?1")?;
     let mut found = Vec::new();
-    for row in ids::find_all(connection, Kind::Event, &inbound::key_hash(&key))? {
+    for row in ids::events(connection, &key)? {
         if same.query_row([row], |r| r.get::<_, i64>(0)).optional()? == Some(account) {
             found.push(row);
         }

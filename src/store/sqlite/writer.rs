@@ -1,25 +1,21 @@
 //! The one thread that writes.
 //!
 //! Group commit: while one commit runs the next batch gathers; a batch is whatever is queued, one transaction, one
-//! sync, and each caller is answered after its own commit. A savepoint per item keeps a bad row from failing its
-//! batch. There is no waiting to make batches bigger: measured, it gains nothing.
+//! sync, and each caller is answered after its own commit. A batch with a bad row is done again, with a savepoint for
+//! each item, so that the row fails alone. There is no waiting to make batches bigger: measured, it gains nothing.
 
 use super::error::{Blame, blame, explain, unavailable};
+use super::memory::Memory;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use rusqlite::Connection;
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use uuid::Uuid;
 
 /// Operations in one transaction; more only makes the first of them wait longer.
 const BATCH: usize = 256;
-
-/// Repeats whose time differs from the first are recognised among that many of the newest events.
-const RECENT: usize = 16_384;
 
 /// How long a restart of the log waits for readers.
 const RESTART_PATIENCE: Duration = Duration::from_millis(50);
@@ -30,6 +26,8 @@ pub(super) struct Tx<'c> {
     pub(super) memory: &'c mut Memory,
     /// Set when lanes became due.
     pub(super) work: bool,
+    /// Whether the operation can be undone without the others of its batch.
+    pub(super) is_careful: bool,
 }
 
 impl Tx<'_> {
@@ -40,135 +38,20 @@ impl Tx<'_> {
     }
 }
 
-/// What the writer knows by heart. Everything in it can be read again from the database.
-#[derive(Default)]
-pub(super) struct Memory {
-    accounts: HashMap<Uuid, i64>,
-    subscribers: HashMap<String, (i64, bool)>,
-    next_event: Option<i64>,
-    recent: HashMap<RecentKey, i64>,
-    recent_order: VecDeque<RecentKey>,
-    fresh: Vec<RecentKey>,
-    fresh_of_item: usize,
-}
-
-/// Account row and first half of the key's SHA-256.
-pub(super) type RecentKey = (i64, [u8; 16]);
-
-impl Memory {
-    pub(super) fn account(&mut self, connection: &Connection, id: Uuid) -> rusqlite::Result<i64> {
-        if let Some(&row) = self.accounts.get(&id) {
-            return Ok(row);
-        }
-        let row = connection
-            .prepare_cached(
-                "INSERT INTO accounts (uuid) VALUES (?1) ON CONFLICT DO UPDATE SET uuid = uuid RETURNING id",
-            )?
-            .query_row([id.as_bytes()], |r| r.get(0))?;
-        self.accounts.insert(id, row);
-        Ok(row)
-    }
-
-    /// Row and orderedness of a subscriber.
-    pub(super) fn subscriber(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<(i64, bool)> {
-        if let Some(&known) = self.subscribers.get(name) {
-            return Ok(known);
-        }
-        let known = connection
-            .prepare_cached(
-                "INSERT INTO subscribers (name, configured, ordered) VALUES (?1, 1, 1)
-                 ON CONFLICT DO UPDATE SET name = name RETURNING id, ordered",
-            )?
-            .query_row([name], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        self.subscribers.insert(name.to_owned(), known);
-        Ok(known)
-    }
-
-    /// Registration may have changed what is known of subscribers.
-    pub(super) fn forget_subscribers(&mut self) {
-        self.subscribers.clear();
-    }
-
-    pub(super) fn next_event(&mut self, connection: &Connection) -> rusqlite::Result<i64> {
-        let next = match self.next_event {
-            Some(next) => next,
-            None => connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM events", [], |r| r.get(0))?,
-        };
-        self.next_event = Some(next + 1);
-        Ok(next)
-    }
-
-    /// The time with which `key` was seen lately.
-    pub(super) fn recent(&self, key: &RecentKey) -> Option<i64> {
-        self.recent.get(key).copied()
-    }
-
-    pub(super) fn remember(&mut self, key: RecentKey, at: i64) {
-        self.recent.insert(key, at);
-        self.fresh.push(key);
-    }
-
-    /// Forgets what only the current item claimed, and whatever else its rollback may have taken back.
-    fn forget_item(&mut self) {
-        for key in self.fresh.drain(self.fresh_of_item..) {
-            self.recent.remove(&key);
-        }
-        self.accounts.clear();
-        self.subscribers.clear();
-        self.next_event = None;
-    }
-
-    fn forget_batch(&mut self) {
-        self.fresh_of_item = 0;
-        self.forget_item();
-    }
-
-    fn keep_batch(&mut self) {
-        self.fresh_of_item = 0;
-        self.recent_order.extend(self.fresh.drain(..));
-        while self.recent_order.len() > RECENT {
-            if let Some(key) = self.recent_order.pop_front() {
-                self.recent.remove(&key);
-            }
-        }
-    }
-
-    /// Fills the recent window from the newest events.
-    pub(super) fn load(connection: &Connection, key_of: fn(&str) -> [u8; 16]) -> rusqlite::Result<Self> {
-        let mut memory = Self::default();
-        let mut newest = connection.prepare(
-            "SELECT account, provider_key, event_time FROM events
-             WHERE state = 0 AND provider_key IS NOT NULL ORDER BY id DESC LIMIT ?1",
-        )?;
-        let rows = newest.query_map([i64::try_from(RECENT).unwrap_or(i64::MAX)], |r| {
-            let key: String = r.get(1)?;
-            Ok(((r.get(0)?, key_of(&key)), r.get::<_, i64>(2)?))
-        })?;
-        for row in rows {
-            let (key, at) = row?;
-            memory.recent.insert(key, at);
-            memory.recent_order.push_front(key);
-        }
-        Ok(memory)
-    }
-}
-
 trait Work: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 struct Job<T, F> {
-    run: Option<F>,
+    run: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Work for Job<T, F> {
+impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Work for Job<T, F> {
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        if let Some(run) = self.run.take() {
-            self.result = Some(run(tx)?);
-        }
+        self.result = Some((self.run)(tx)?);
         Ok(())
     }
 
@@ -231,10 +114,10 @@ impl Writer {
     pub(super) async fn submit<T: Send + 'static>(
         &self,
         patient: bool,
-        run: impl FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Job { run: Some(run), result: None, reply });
+        let job = Box::new(Job { run, result: None, reply });
         if patient {
             self.queue.send(job).await.map_err(|_| stopped())?;
         } else {
@@ -323,7 +206,9 @@ fn transact(
     failed: &mut Vec<Option<rusqlite::Error>>,
 ) -> rusqlite::Result<bool> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let written = write(connection, memory, batch, failed)
+    let written = memory
+        .catch_up(connection)
+        .and_then(|()| write(connection, memory, batch, failed))
         .and_then(|work| connection.prepare_cached("COMMIT")?.execute([]).map(|_| work));
     if written.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").ok();
@@ -331,7 +216,38 @@ fn transact(
     written
 }
 
+/// Runs the batch without a thought of failure; if an item fails alone, again with the means to undo each.
 fn write(
+    connection: &Connection,
+    memory: &mut Memory,
+    batch: &mut [Box<dyn Work>],
+    failed: &mut Vec<Option<rusqlite::Error>>,
+) -> rusqlite::Result<bool> {
+    match write_all(connection, memory, batch) {
+        Err(error) if blame(&error) == Blame::Item => {
+            connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
+            memory.forget_batch();
+            write_each(connection, memory, batch, failed)
+        }
+        Ok(work) => {
+            failed.resize_with(batch.len(), || None);
+            Ok(work)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn write_all(connection: &Connection, memory: &mut Memory, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<bool> {
+    let mut tx = Tx { connection, memory, work: false, is_careful: false };
+    for item in &mut *batch {
+        item.run(&mut tx)?;
+    }
+    let work = tx.work;
+    memory.write_ids(connection, batch.len())?;
+    Ok(work)
+}
+
+fn write_each(
     connection: &Connection,
     memory: &mut Memory,
     batch: &mut [Box<dyn Work>],
@@ -340,8 +256,8 @@ fn write(
     let mut work = false;
     for item in batch {
         connection.prepare_cached("SAVEPOINT item")?.execute([])?;
-        memory.fresh_of_item = memory.fresh.len();
-        let mut tx = Tx { connection, memory, work: false };
+        memory.begin_item();
+        let mut tx = Tx { connection, memory, work: false, is_careful: true };
         let outcome = match item.run(&mut tx) {
             Ok(()) => None,
             Err(error) if blame(&error) == Blame::Item => {

@@ -142,6 +142,7 @@ macro_rules! conformance {
                     nothing_is_read_where_nothing_is,
                     a_newer_schema_is_refused,
                     others_read_and_write_beside_the_one_that_serves,
+                    others_keep_webhooks_beside_the_one_that_serves,
                     a_closed_store_says_so,
                     closing_waits_for_nobody,
                 ];

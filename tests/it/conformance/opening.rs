@@ -1,7 +1,8 @@
 //! Opening and closing: who may, beside whom, and what is refused.
 
 use super::Engine;
-use super::world::{World, at, key_of, open, refused};
+use super::world::{World, account, at, key_of, note, open, refused};
+use birdwire::domain::event::End;
 use birdwire::domain::route::SubscriberId;
 use birdwire::store::lane::Verdict;
 use birdwire::store::listing::{DeliveryQuery, ReplayOf};
@@ -58,9 +59,37 @@ pub(crate) async fn others_read_and_write_beside_the_one_that_serves(engine: &dy
     world.end().await;
 }
 
+/// A command that reads the quarantine again adds events of its own beside the gateway.
+pub(crate) async fn others_keep_webhooks_beside_the_one_that_serves(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
+    world.write("U1", &["a"]).await;
+    let writer = open(&world.place, Access::Write).await.unwrap();
+    let by_command = |key: &str| {
+        let (store, inbound) = (writer.clone(), world.inbound(account(1), at(0), vec![note("U1", key).event()]));
+        async move { store.commit_inbound(inbound).await.unwrap().ends }
+    };
+    assert_eq!(by_command("b").await, [End::Stored]);
+    world.write("U1", &["c"]).await;
+    assert_eq!(by_command("d").await, [End::Stored]);
+    assert_eq!(by_command("c").await, [End::Duplicate { conflict: false }]);
+    for key in ["b", "d"] {
+        assert_eq!(world.commit(&[note("U1", key)]).await, [End::Duplicate { conflict: false }], "{key}");
+    }
+    let keys: Vec<_> = world.events().await.into_iter().filter_map(|event| event.provider_key).collect();
+    assert_eq!(keys, ["a", "b", "c", "d", "c", "b", "d"], "nobody's is written over");
+    let mut told = Vec::new();
+    for row in world.deliveries().await {
+        told.push((row.sequence, key_of(&world.store.delivery(row.id).await.unwrap().unwrap().body)));
+    }
+    let keys = ["a", "b", "c", "d"].map(str::to_owned);
+    assert_eq!(told, (1..).zip(keys).collect::<Vec<_>>());
+    writer.close().await;
+    world.end().await;
+}
+
 pub(crate) async fn a_closed_store_says_so(engine: &dyn Engine) {
     let world = World::simple(engine).await;
-    let inbound = world.inbound(super::world::account(1), at(0), Vec::new());
+    let inbound = world.inbound(account(1), at(0), Vec::new());
     world.store.close().await;
     assert!(matches!(world.store.commit_inbound(inbound).await, Err(StoreError::Stopped { .. })));
     assert!(matches!(world.store.probe(at(0)).await, Err(StoreError::Stopped { .. })));
