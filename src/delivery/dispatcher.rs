@@ -6,14 +6,16 @@ use super::Subscriber;
 use super::outcome::{Situation, judge};
 use super::sender::Sender;
 use crate::domain::delivery::Order;
+use crate::domain::route::SubscriberId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
-use crate::store::lane::{Advance, Attempt, Claim, Lease, Leased, Owed, Verdict};
+use crate::store::lane::{Advance, Attempt, Claim, Lease, Leased, Owed, Place, Taker, Verdict};
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -65,20 +67,38 @@ pub struct Worked {
     pub lost: bool,
 }
 
-/// Places taken and lanes left over, per subscriber.
-#[derive(Default)]
-struct Places {
-    taken: HashMap<String, usize>,
-    /// Subscribers that may have more due lanes than they had places.
-    more: bool,
+/// Places for lanes, so many per subscriber, and the way on which lanes are handed over.
+struct Desk {
+    places: HashMap<String, Arc<Semaphore>>,
+    lease: Duration,
+    clock: Clock,
+    stop: CancellationToken,
+    handed: mpsc::UnboundedSender<(Leased, Place)>,
+}
+
+impl Taker for Desk {
+    fn place(&self, subscriber: &SubscriberId) -> Option<Place> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let permit = self.places.get(&subscriber.0)?.clone().try_acquire_owned().ok()?;
+        Some(Place { lease: self.lease, since: (self.clock)(), permit })
+    }
+
+    fn take(&self, lane: Leased, place: Place) {
+        // Nobody listens any more when the process ends: the lease runs out, or is void at the next start.
+        self.handed.send((lane, place)).ok();
+    }
 }
 
 impl Dispatcher {
     /// Claims what is due once and works on it until it is done; for stepping through the work by hand.
     pub async fn run_once(self: &Arc<Self>) -> Result<Vec<Worked>, StoreError> {
-        let claimed = self.store.claim_lanes(self.wishes(&Places::default()), (self.clock)(), self.lease).await?;
-        let mut tasks = JoinSet::new();
+        let wish = |s: &Arc<Subscriber>| Claim { subscriber: s.id.clone(), lanes: self.concurrency };
+        let claims = self.subscribers.values().map(wish).collect();
         let since = (self.clock)();
+        let claimed = self.store.claim_lanes(claims, since, self.lease).await?;
+        let mut tasks = JoinSet::new();
         for leased in claimed.leased {
             tasks.spawn(self.clone().work(leased, since));
         }
@@ -87,30 +107,33 @@ impl Dispatcher {
 
     /// Works until `stop`, then lets the attempts under way finish.
     pub async fn run(self: Arc<Self>) {
+        let (sender, mut handed) = mpsc::unbounded_channel();
+        let desk = Arc::new(Desk {
+            places: self.subscribers.keys().map(|s| (s.clone(), Arc::new(Semaphore::new(self.concurrency)))).collect(),
+            lease: self.lease,
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            handed: sender,
+        });
+        self.store.hand_over_to(desk.clone());
         let mut tasks: JoinSet<Worked> = JoinSet::new();
-        let mut places = Places::default();
         let mut healthy = true;
         let mut look = true;
+        // Whether a subscriber may have more due lanes than there were places for.
+        let mut more = false;
         let mut wake = (self.clock)().plus(POLL);
         while !self.stop.is_cancelled() {
             if look {
                 let now = (self.clock)();
                 wake = now.plus(POLL);
                 if self.unrecorded.load(Ordering::Acquire) == 0 {
-                    let timer = self.metrics.claim_seconds.start_timer();
-                    match self.store.claim_lanes(self.wishes(&places), now, self.lease).await {
-                        Ok(claimed) => {
-                            if claimed.leased.is_empty() {
-                                timer.stop_and_discard();
-                            } else {
-                                timer.observe_duration();
-                            }
-                            wake = claimed.next_due.unwrap_or(wake).min(wake);
-                            self.start(claimed.leased, now, &mut places, &mut tasks);
+                    match self.claim(&desk, now, &mut tasks).await {
+                        Ok((is_more, next_due)) => {
+                            more = is_more;
+                            wake = next_due.unwrap_or(wake).min(wake);
                             healthy = true;
                         }
                         Err(error) => {
-                            timer.stop_and_discard();
                             if healthy {
                                 tracing::error!(error = &error as &dyn std::error::Error, "no lanes can be claimed");
                             }
@@ -123,41 +146,84 @@ impl Dispatcher {
                 () = self.stop.cancelled() => false,
                 () = self.store.work_hint() => true,
                 () = tokio::time::sleep(wake.since((self.clock)()).min(POLL)) => true,
+                Some((leased, place)) = handed.recv() => {
+                    tasks.spawn(self.clone().hold(leased, place));
+                    false
+                }
                 Some(done) = tasks.join_next(), if !tasks.is_empty() => {
-                    places.free(done, &mut wake);
+                    free(done, &mut wake);
                     while let Some(done) = tasks.try_join_next() {
-                        places.free(done, &mut wake);
+                        free(done, &mut wake);
                     }
-                    places.more
+                    more
                 }
             };
+        }
+        // What was handed over just now is given back.
+        handed.close();
+        while let Some((leased, place)) = handed.recv().await {
+            tasks.spawn(self.clone().hold(leased, place));
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    fn wishes(&self, places: &Places) -> Vec<Claim> {
-        self.subscribers
-            .values()
-            .map(|s| {
-                let taken = places.taken.get(&s.id.0).copied().unwrap_or_default();
-                Claim { subscriber: s.id.clone(), lanes: self.concurrency.saturating_sub(taken) }
-            })
-            .filter(|claim| claim.lanes > 0)
-            .collect()
+    /// Looks for due lanes and begins to work on them. Says whether there may be more, and when the next is due.
+    async fn claim(
+        self: &Arc<Self>,
+        desk: &Desk,
+        now: Timestamp,
+        tasks: &mut JoinSet<Worked>,
+    ) -> Result<(bool, Option<Timestamp>), StoreError> {
+        // The places are taken first: nobody else may fill them meanwhile.
+        let mut places: HashMap<&str, Vec<OwnedSemaphorePermit>> = HashMap::new();
+        let mut claims = Vec::with_capacity(self.subscribers.len());
+        for (name, subscriber) in &self.subscribers {
+            let Some(all) = desk.places.get(name) else { continue };
+            let mut taken = Vec::new();
+            while let Ok(permit) = all.clone().try_acquire_owned() {
+                taken.push(permit);
+            }
+            if !taken.is_empty() {
+                claims.push(Claim { subscriber: subscriber.id.clone(), lanes: taken.len() });
+                places.insert(name, taken);
+            }
+        }
+        if claims.is_empty() {
+            return Ok((true, None));
+        }
+        let is_full = claims.len() < self.subscribers.len();
+        let timer = self.metrics.claim_seconds.start_timer();
+        let claimed = match self.store.claim_lanes(claims, now, self.lease).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                timer.stop_and_discard();
+                return Err(error);
+            }
+        };
+        if claimed.leased.is_empty() {
+            timer.stop_and_discard();
+        } else {
+            timer.observe_duration();
+        }
+        for leased in claimed.leased {
+            let permit = places.get_mut(leased.subscriber.0.as_str()).and_then(Vec::pop);
+            match permit {
+                Some(permit) => {
+                    let place = Place { lease: self.lease, since: now, permit };
+                    tasks.spawn(self.clone().hold(leased, place));
+                }
+                // Nobody is given more lanes than there were places; if it were so, they would be worked on too.
+                None => drop(tasks.spawn(self.clone().work(leased, now))),
+            }
+        }
+        Ok((is_full || places.values().any(Vec::is_empty), claimed.next_due))
     }
 
-    fn start(
-        self: &Arc<Self>,
-        leased: Vec<Leased>,
-        since: Timestamp,
-        places: &mut Places,
-        tasks: &mut JoinSet<Worked>,
-    ) {
-        for lane in leased {
-            *places.taken.entry(lane.subscriber.0.clone()).or_default() += 1;
-            tasks.spawn(self.clone().work(lane, since));
-        }
-        places.more = places.taken.values().any(|&taken| taken >= self.concurrency);
+    /// Works on a lane and gives its place free.
+    async fn hold(self: Arc<Self>, leased: Leased, place: Place) -> Worked {
+        let worked = self.work(leased, place.since).await;
+        drop(place);
+        worked
     }
 
     /// Works on one lane until it has to wait, is empty, is lost, or has had its turn.
@@ -330,20 +396,16 @@ impl Drop for Unrecorded<'_> {
     }
 }
 
-impl Places {
-    fn free(&mut self, done: Result<Worked, tokio::task::JoinError>, wake: &mut Timestamp) {
-        match done {
-            Ok(worked) => {
-                if let Some(taken) = self.taken.get_mut(&worked.subscriber) {
-                    *taken = taken.saturating_sub(1);
-                }
-                if let Some(due) = worked.retry_at {
-                    *wake = due.min(*wake);
-                }
+/// What a worker that is done leaves to be known.
+fn free(done: Result<Worked, tokio::task::JoinError>, wake: &mut Timestamp) {
+    match done {
+        Ok(worked) => {
+            if let Some(due) = worked.retry_at {
+                *wake = due.min(*wake);
             }
-            // A worker that panicked takes the process down: its place and its lease would never come back.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {}
         }
+        // A worker that panicked takes the process down: its place and its lease would never come back.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {}
     }
 }

@@ -40,6 +40,27 @@ pub struct Leased {
     pub owed: Owed,
 }
 
+/// Somebody who works on lanes as soon as there is something for them: a lane that was idle is committed on lease and
+/// handed over, so that nobody has to look for it.
+pub trait Taker: Send + Sync {
+    /// A place for a lane of the subscriber, if there is one free.
+    fn place(&self, subscriber: &SubscriberId) -> Option<Place>;
+
+    /// Takes over a lane whose lease is committed.
+    fn take(&self, lane: Leased, place: Place);
+}
+
+/// A place for a lane; free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// For how long to lease the lane.
+    pub lease: Duration,
+    /// When the place was given, which is before the lease begins.
+    pub since: Timestamp,
+    /// What makes it free again.
+    pub permit: tokio::sync::OwnedSemaphorePermit,
+}
+
 /// What a round of claims found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {

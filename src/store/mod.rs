@@ -19,7 +19,7 @@ use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use inbound::{Inbound, Receipt};
-use lane::{Advance, Attempt, Claim, Claimed, Lease};
+use lane::{Advance, Attempt, Claim, Claimed, Lease, Taker};
 use listing::{
     Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Migrated, NodeRow, ReplayOf, Replayed,
     Retained, SubscriberRow,
@@ -41,6 +41,9 @@ pub trait Store: Send + Sync {
 
     /// Leases due lanes, at most as many per subscriber as its claim says, each with its next delivery.
     async fn claim_lanes(&self, claims: Vec<Claim>, now: Timestamp, lease: Duration) -> Result<Claimed, StoreError>;
+
+    /// Hands lanes that were idle to `taker` as soon as something is committed for them, as far as it has places.
+    fn hand_over_to(&self, taker: Arc<dyn Taker>);
 
     /// Records one attempt and moves the lane on. A lease that was lost changes nothing and says so.
     async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError>;

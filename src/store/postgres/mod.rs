@@ -22,7 +22,7 @@ mod sql;
 mod trace;
 
 use super::inbound::{Inbound, Receipt};
-use super::lane::{Advance, Attempt, Claim, Claimed, Lease};
+use super::lane::{Advance, Attempt, Claim, Claimed, Lease, Taker};
 use super::listing::{
     Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Migrated, NodeRow, ReplayOf, Replayed,
     Retained, SubscriberRow,
@@ -325,6 +325,8 @@ impl Store for Postgres {
         let shared = &self.shared;
         Ok(on!(shared, PATIENCE, |session| shared.claims.claim(&shared.database, session, &claims, now, lease))?)
     }
+
+    fn hand_over_to(&self, _taker: Arc<dyn Taker>) {}
 
     async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError> {
         Ok(self.queues()?.attempts.submit(attempt).await?.0)

@@ -10,6 +10,7 @@ use crate::domain::conversation::{Change, Conversation, Sighting, observe};
 use crate::domain::event::{
     Content, DedupeKey, End, EventType, Notice, OutboundEvent, Quarantine, QuarantineReason, Record,
 };
+use crate::domain::ids::ConversationId;
 use crate::domain::merge;
 use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Prepared, Receipt};
@@ -22,7 +23,6 @@ pub(super) fn commit(tx: &mut Tx<'_>, inbound: &Inbound) -> rusqlite::Result<Rec
     match try_commit(tx, inbound) {
         Err(error) if tx.is_careful && super::error::blame(&error) == super::error::Blame::Item => {
             tx.undo()?;
-            tx.work = false;
             keep_aside(tx, inbound, &error)
         }
         result => result,
@@ -158,7 +158,11 @@ fn store_message(
     };
     receipts.write_at(tx, event, &Row { message: row, ..*receipt })?;
 
-    let about = About { event, message: row, conversation };
+    let lane = match &found {
+        Some(found) => found.known.message.conversation_id,
+        None => sighting.conversation_id(&inbound.account),
+    };
+    let about = About { event, message: row, conversation, lane };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
         outbox::owe(tx, &inbound.into(), &outbound, About { message: None, ..about })?;
     }
@@ -215,7 +219,11 @@ fn store_notice(
         Some(sighting) if notice.opens || is_known(tx, inbound, sighting)? => see(tx, inbound, sighting, account)?,
         _ => (-account, Change::None),
     };
-    let about = About { event, message: None, conversation: row };
+    let lane = match &notice.sighting {
+        Some(sighting) if row >= 0 => sighting.conversation_id(&inbound.account),
+        _ => ConversationId(inbound.account.id.0),
+    };
+    let about = About { event, message: None, conversation: row, lane };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
         outbox::owe(tx, &inbound.into(), &outbound, about)?;
     }

@@ -142,7 +142,7 @@ fn head(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Owed>> {
 
 /// Ends a lane's lease: due when its head is, idle without one. A single lane without a delivery has done its work.
 /// Says when it is due.
-fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn settle(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Timestamp>> {
     let due: Option<Option<i64>> = connection
         .prepare_cached(
             "UPDATE lanes SET leased = 0, due_at = (

@@ -20,11 +20,21 @@ const CONVERSATIONS: usize = 4096;
 /// Account row and first half of the key's SHA-256.
 pub(super) type RecentKey = (i64, [u8; 16]);
 
+/// A subscriber.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) row: i64,
+    /// Whether its deliveries wait for each other.
+    pub(super) ordered: bool,
+    /// Whether it gets anything at the moment.
+    pub(super) active: bool,
+}
+
 /// What the writer knows by heart.
 #[derive(Default)]
 pub(super) struct Memory {
     accounts: HashMap<Uuid, i64>,
-    subscribers: HashMap<String, (i64, bool)>,
+    subscribers: HashMap<String, Known>,
     next_event: i64,
     keys: Recent<RecentKey>,
     messages: Recent<[u8; 16]>,
@@ -94,17 +104,17 @@ impl Memory {
         Ok(row)
     }
 
-    /// Row and orderedness of a subscriber.
-    pub(super) fn subscriber(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<(i64, bool)> {
+    /// A subscriber; an unknown one is made.
+    pub(super) fn subscriber(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<Known> {
         if let Some(&known) = self.subscribers.get(name) {
             return Ok(known);
         }
         let known = connection
             .prepare_cached(
                 "INSERT INTO subscribers (name, configured, ordered) VALUES (?1, 1, 1)
-                 ON CONFLICT DO UPDATE SET name = name RETURNING id, ordered",
+                 ON CONFLICT DO UPDATE SET name = name RETURNING id, ordered, configured = 1 AND disabled_at IS NULL",
             )?
-            .query_row([name], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            .query_row([name], |r| Ok(Known { row: r.get(0)?, ordered: r.get(1)?, active: r.get(2)? }))?;
         self.subscribers.insert(name.to_owned(), known);
         Ok(known)
     }

@@ -18,7 +18,7 @@ mod trace;
 mod writer;
 
 use super::inbound::{Inbound, Receipt};
-use super::lane::{Advance, Attempt, Claim, Claimed, Lease};
+use super::lane::{Advance, Attempt, Claim, Claimed, Lease, Taker};
 use super::listing::{
     Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Migrated, NodeRow, ReplayOf, Replayed,
     Retained, SubscriberRow,
@@ -39,7 +39,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use writer::{Signals, Writer};
+use writer::{Signals, Tx, Writer};
 
 /// Operations that may wait for the writer; inbound webhooks beyond that are told to come back.
 const QUEUE: usize = 8192;
@@ -182,6 +182,12 @@ impl Store for Sqlite {
         self.writer()?.submit(true, move |tx| lanes::claim(tx, &claims, now, lease)).await
     }
 
+    fn hand_over_to(&self, taker: Arc<dyn Taker>) {
+        if let Ok(writer) = self.writer() {
+            *writer.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
+        }
+    }
+
     async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError> {
         self.writer()?.submit(true, move |tx| lanes::record(tx, &attempt)).await
     }
@@ -192,12 +198,20 @@ impl Store for Sqlite {
 
     async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError> {
         let subscriber = subscriber.clone();
-        self.writer()?.submit(true, move |tx| lanes::disable(tx, &subscriber, &why, now)).await
+        let disable = move |tx: &mut Tx<'_>| {
+            tx.memory.forget_subscribers();
+            lanes::disable(tx, &subscriber, &why, now)
+        };
+        self.writer()?.submit(true, disable).await
     }
 
     async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError> {
         let subscriber = subscriber.clone();
-        self.writer()?.submit(true, move |tx| lanes::enable(tx, &subscriber, now)).await
+        let enable = move |tx: &mut Tx<'_>| {
+            tx.memory.forget_subscribers();
+            lanes::enable(tx, &subscriber, now)
+        };
+        self.writer()?.submit(true, enable).await
     }
 
     async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError> {

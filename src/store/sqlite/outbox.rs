@@ -1,12 +1,14 @@
 //! Owing events downstream, and taking back what must not be said any more.
 
 use super::ids::{self, Kind};
-use super::writer::Tx;
+use super::memory::Known;
+use super::writer::{Handed, Tx};
 use crate::domain::event::OutboundEvent;
-use crate::domain::ids::{AccountId, MessageId};
-use crate::domain::route::Routes;
+use crate::domain::ids::{AccountId, ConversationId, MessageId};
+use crate::domain::route::{Routes, SubscriberId};
 use crate::domain::time::Timestamp;
 use crate::store::inbound::Inbound;
+use crate::store::lane::{Lease, Leased, Owed, Place};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
 
@@ -19,6 +21,8 @@ pub(super) struct About {
     pub(super) message: Option<i64>,
     /// The conversation whose lane it takes; negative for the account's own lane.
     pub(super) conversation: i64,
+    /// The lane's name downstream.
+    pub(super) lane: ConversationId,
 }
 
 /// When and for whom something is owed.
@@ -64,31 +68,93 @@ pub(super) fn owe(
     let outbox = connection.last_insert_rowid();
     tx.memory.remember_id(about.event, Kind::Outbound, *outbound.id.0.as_bytes(), outbox);
     for subscriber in subscribers {
-        let (subscriber, ordered) = tx.memory.subscriber(connection, &subscriber.0)?;
-        let (lane, sequence): (i64, i64) = connection
-            .prepare_cached(
-                "INSERT INTO lanes (subscriber, conversation, single, last_seq, due_at, leased, token)
-                 VALUES (?1, ?2, 0, 1, iif(?4, ?3, NULL), 0, 0)
-                 ON CONFLICT (subscriber, conversation) WHERE single = 0
-                 DO UPDATE SET last_seq = last_seq + 1, due_at = iif(?4, coalesce(due_at, ?3), due_at)
-                 RETURNING id, last_seq",
-            )?
-            .query_row(params![subscriber, about.conversation, now, ordered], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        let lane = if ordered { lane } else { super::lanes::single(connection, subscriber, about.conversation, now)? };
+        let known = tx.memory.subscriber(connection, &subscriber.0)?;
+        let (lane, sequence, token) = number(tx, subscriber, known, about.conversation, now)?;
+        let due = if known.ordered { None } else { Some(now) };
+        let lane = match due {
+            Some(now) => super::lanes::single(connection, known.row, about.conversation, now)?,
+            None => lane,
+        };
         connection
             .prepare_cached(
                 "INSERT INTO deliveries (event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
                  VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, ?5)",
             )?
-            .execute(params![outbox, subscriber, lane, sequence, now])?;
-        tx.work = true;
+            .execute(params![outbox, known.row, lane, sequence, now])?;
+        let Some((token, place)) = token else {
+            tx.work = true;
+            continue;
+        };
+        let owed = Owed {
+            delivery: connection.last_insert_rowid(),
+            sequence,
+            event_id: outbound.id,
+            event_type: outbound.event_type.as_str().to_owned(),
+            body: outbound.body.clone(),
+            failures: 0,
+            first_attempt: None,
+            created_at: occasion.now,
+            replay: false,
+        };
+        let (subscriber, conversation) = (subscriber.clone(), about.lane);
+        let leased = Leased { lease: Lease { lane, token }, subscriber, conversation, owed };
+        tx.handed.push(Handed { leased, place, outbox });
     }
     Ok(())
 }
 
+/// Takes the next number of a lane, and the lane itself on lease when it was idle and somebody has a place for it.
+fn number(
+    tx: &Tx<'_>,
+    subscriber: &SubscriberId,
+    known: Known,
+    conversation: i64,
+    now: i64,
+) -> rusqlite::Result<(i64, i64, Option<(i64, Place)>)> {
+    let place = || tx.taker.filter(|_| known.ordered && known.active)?.place(subscriber);
+    let end = |place: &Place| Timestamp::from_micros(now).plus(place.lease).micros();
+    let lane: Option<(i64, i64, i64, bool)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT id, last_seq, token, due_at IS NULL FROM lanes WHERE subscriber = ?1 AND conversation = ?2 AND single = 0",
+        )?
+        .query_row(params![known.row, conversation], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
+        .optional()?;
+    let Some((lane, last, token, is_idle)) = lane else {
+        let place = place();
+        let due = place.as_ref().map(end).or(known.ordered.then_some(now));
+        tx.connection
+            .prepare_cached(
+                "INSERT INTO lanes (subscriber, conversation, single, last_seq, due_at, leased, token)
+                 VALUES (?1, ?2, 0, 1, ?3, ?4, ?4)",
+            )?
+            .execute(params![known.row, conversation, due, i64::from(place.is_some())])?;
+        return Ok((tx.connection.last_insert_rowid(), 1, place.map(|place| (1, place))));
+    };
+    let place = if is_idle { place() } else { None };
+    if let Some(place) = place {
+        tx.connection
+            .prepare_cached("UPDATE lanes SET last_seq = ?2, due_at = ?3, leased = 1, token = ?4 WHERE id = ?1")?
+            .execute(params![lane, last + 1, end(&place), token + 1])?;
+        return Ok((lane, last + 1, Some((token + 1, place))));
+    }
+    if is_idle && known.ordered {
+        tx.connection.prepare_cached("UPDATE lanes SET last_seq = ?2, due_at = ?3 WHERE id = ?1")?.execute(params![
+            lane,
+            last + 1,
+            now
+        ])?;
+    } else {
+        tx.connection
+            .prepare_cached("UPDATE lanes SET last_seq = ?2 WHERE id = ?1")?
+            .execute(params![lane, last + 1])?;
+    }
+    Ok((lane, last + 1, None))
+}
+
 /// Erases what a message said, wherever it is kept, and cancels what is still owed of it. What tells of its end
 /// stays.
-pub(super) fn erase(tx: &Tx<'_>, inbound: &Inbound, message: i64, id: MessageId) -> rusqlite::Result<()> {
+pub(super) fn erase(tx: &mut Tx<'_>, inbound: &Inbound, message: i64, id: MessageId) -> rusqlite::Result<()> {
     let connection = tx.connection;
     let said: Vec<i64> = ids_of(
         connection,
@@ -105,6 +171,10 @@ pub(super) fn erase(tx: &Tx<'_>, inbound: &Inbound, message: i64, id: MessageId)
         )?;
         for lane in lanes {
             super::lanes::settle_unless_leased(connection, lane)?;
+        }
+        // What was to be handed over with this commit is not.
+        for handed in tx.handed.extract_if(.., |handed| handed.outbox == outbox) {
+            super::lanes::settle(connection, handed.leased.lease.lane)?;
         }
     }
     for webhook in webhooks_of(connection, message)? {

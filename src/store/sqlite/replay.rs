@@ -105,7 +105,8 @@ pub(super) fn repair(tx: &mut Tx<'_>, repair: &Repair) -> rusqlite::Result<bool>
         .query_row([found.row], |r| Ok((r.get(0)?, r.get(1)?)))?;
     let occasion = Occasion { account: repair.account.id, routes: &repair.outlet.routes, now: repair.now };
     for outbound in &repair.outbound {
-        outbox::owe(tx, &occasion, outbound, About { event, message: Some(found.row), conversation })?;
+        let lane = found.known.message.conversation_id;
+        outbox::owe(tx, &occasion, outbound, About { event, message: Some(found.row), conversation, lane })?;
     }
     Ok(true)
 }

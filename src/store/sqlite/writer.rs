@@ -8,9 +8,10 @@ use super::error::{Blame, blame, explain, unavailable};
 use super::memory::Memory;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
+use crate::store::lane::{Leased, Place, Taker};
 use rusqlite::Connection;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -26,6 +27,10 @@ pub(super) struct Tx<'c> {
     pub(super) memory: &'c mut Memory,
     /// Set when lanes became due.
     pub(super) work: bool,
+    /// Lanes to be handed over after the commit.
+    pub(super) handed: Vec<Handed>,
+    /// Who takes them.
+    pub(super) taker: Option<&'c dyn Taker>,
     /// Whether the operation can be undone without the others of its batch.
     pub(super) is_careful: bool,
 }
@@ -33,9 +38,19 @@ pub(super) struct Tx<'c> {
 impl Tx<'_> {
     /// Undoes what this operation wrote, so that it can write something else instead.
     pub(super) fn undo(&mut self) -> rusqlite::Result<()> {
+        self.work = false;
+        self.handed.clear();
         self.memory.forget_item();
         self.connection.prepare_cached("ROLLBACK TO item")?.execute([]).map(drop)
     }
+}
+
+/// A lane on lease, for somebody who has a place for it.
+pub(super) struct Handed {
+    pub(super) leased: Leased,
+    pub(super) place: Place,
+    /// The event downstream that is at its head.
+    pub(super) outbox: i64,
 }
 
 trait Work: Send {
@@ -70,6 +85,7 @@ fn stopped() -> StoreError {
 /// The handle to the writing thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Work>>,
+    pub(super) taker: Arc<Mutex<Option<Arc<dyn Taker>>>>,
     pub(super) hint: Arc<Notify>,
     pub(super) failure: watch::Receiver<Option<String>>,
 }
@@ -95,9 +111,11 @@ impl Writer {
         let (failure_sender, failure) = watch::channel(None);
         let hint = Arc::new(Notify::new());
         let thread_hint = hint.clone();
+        let taker = Arc::new(Mutex::new(None));
+        let thread_taker = taker.clone();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                run(&connection, memory, receiver, &signals, &thread_hint)
+                run(&connection, memory, receiver, &signals, &thread_taker, &thread_hint)
             }));
             let detail = match end {
                 Ok(Ok(())) => None,
@@ -106,7 +124,7 @@ impl Writer {
             };
             failure_sender.send_replace(detail);
         })?;
-        Ok((Self { queue: sender, hint, failure }, thread))
+        Ok((Self { queue: sender, taker, hint, failure }, thread))
     }
 
     /// Queues `run` and waits for its commit. `patient` waits for room in the queue; otherwise a full queue is an
@@ -135,6 +153,7 @@ fn run(
     mut memory: Memory,
     mut queue: mpsc::Receiver<Box<dyn Work>>,
     signals: &Signals,
+    taker: &Mutex<Option<Arc<dyn Taker>>>,
     hint: &Notify,
 ) -> Result<(), rusqlite::Error> {
     let mut batch: Vec<Box<dyn Work>> = Vec::with_capacity(BATCH);
@@ -150,8 +169,9 @@ fn run(
         let timer = signals.metrics.commit_seconds.start_timer();
         let size = f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         let before = connection.total_changes();
-        match transact(connection, &mut memory, &mut batch, &mut failed) {
-            Ok(work) => {
+        let taker = taker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match transact(connection, &mut memory, &mut batch, &mut failed, taker.as_deref()) {
+            Ok((work, handed)) => {
                 // Looking for work that is not there is no commit.
                 let changed = connection.total_changes() != before;
                 if changed {
@@ -167,6 +187,9 @@ fn run(
                 }
                 if changed {
                     (signals.committed)();
+                }
+                if let Some(taker) = &taker {
+                    handed.into_iter().for_each(|h| taker.take(h.leased, h.place));
                 }
                 if work {
                     hint.notify_one();
@@ -204,11 +227,12 @@ fn transact(
     memory: &mut Memory,
     batch: &mut [Box<dyn Work>],
     failed: &mut Vec<Option<rusqlite::Error>>,
-) -> rusqlite::Result<bool> {
+    taker: Option<&dyn Taker>,
+) -> rusqlite::Result<Written> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let written = memory
         .catch_up(connection)
-        .and_then(|()| write(connection, memory, batch, failed))
+        .and_then(|()| write(connection, memory, batch, failed, taker))
         .and_then(|work| connection.prepare_cached("COMMIT")?.execute([]).map(|_| work));
     if written.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").ok();
@@ -222,29 +246,38 @@ fn write(
     memory: &mut Memory,
     batch: &mut [Box<dyn Work>],
     failed: &mut Vec<Option<rusqlite::Error>>,
-) -> rusqlite::Result<bool> {
-    match write_all(connection, memory, batch) {
+    taker: Option<&dyn Taker>,
+) -> rusqlite::Result<Written> {
+    match write_all(connection, memory, batch, taker) {
         Err(error) if blame(&error) == Blame::Item => {
             connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
             memory.forget_batch();
-            write_each(connection, memory, batch, failed)
+            write_each(connection, memory, batch, failed, taker)
         }
-        Ok(work) => {
+        Ok(written) => {
             failed.resize_with(batch.len(), || None);
-            Ok(work)
+            Ok(written)
         }
         Err(error) => Err(error),
     }
 }
 
-fn write_all(connection: &Connection, memory: &mut Memory, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<bool> {
-    let mut tx = Tx { connection, memory, work: false, is_careful: false };
+/// Whether lanes became due, and those to be handed over.
+type Written = (bool, Vec<Handed>);
+
+fn write_all(
+    connection: &Connection,
+    memory: &mut Memory,
+    batch: &mut [Box<dyn Work>],
+    taker: Option<&dyn Taker>,
+) -> rusqlite::Result<Written> {
+    let mut tx = Tx { connection, memory, work: false, handed: Vec::new(), taker, is_careful: false };
     for item in &mut *batch {
         item.run(&mut tx)?;
     }
-    let work = tx.work;
+    let written = (tx.work, tx.handed);
     memory.write_ids(connection, batch.len())?;
-    Ok(work)
+    Ok(written)
 }
 
 fn write_each(
@@ -252,26 +285,27 @@ fn write_each(
     memory: &mut Memory,
     batch: &mut [Box<dyn Work>],
     failed: &mut Vec<Option<rusqlite::Error>>,
-) -> rusqlite::Result<bool> {
-    let mut work = false;
+    taker: Option<&dyn Taker>,
+) -> rusqlite::Result<Written> {
+    let (mut work, mut handed) = (false, Vec::new());
     for item in batch {
         connection.prepare_cached("SAVEPOINT item")?.execute([])?;
         memory.begin_item();
-        let mut tx = Tx { connection, memory, work: false, is_careful: true };
+        let mut tx = Tx { connection, memory, work: false, handed: Vec::new(), taker, is_careful: true };
         let outcome = match item.run(&mut tx) {
             Ok(()) => None,
             Err(error) if blame(&error) == Blame::Item => {
                 tx.undo()?;
-                tx.work = false;
                 Some(error)
             }
             Err(error) => return Err(error),
         };
         work |= tx.work;
+        handed.append(&mut tx.handed);
         failed.push(outcome);
         connection.prepare_cached("RELEASE item")?.execute([])?;
     }
-    Ok(work)
+    Ok((work, handed))
 }
 
 /// How long the checkpointer rests between two looks at a log that is being written.
