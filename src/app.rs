@@ -69,6 +69,12 @@ pub fn system_clock() -> Clock {
     })
 }
 
+/// The system's clock, wrong on purpose: what a node makes of leases and retries when clocks disagree.
+pub fn shifted_clock(by: Duration, back: bool) -> Clock {
+    let clock = system_clock();
+    Arc::new(move || if back { clock().minus(by) } else { clock().plus(by) })
+}
+
 /// What every provider understands.
 pub fn schemas() -> Vec<ProviderSchema> {
     adapter::PROVIDERS.iter().map(|provider| provider.schema).collect()
