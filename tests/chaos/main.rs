@@ -4,17 +4,23 @@
 //! `scripts/chaos --list` shows them; names (or parts of names) choose, `--seed N` repeats, `--scale X` multiplies
 //! loads and patience. Flags of Rust's own test runner are ignored, so `cargo test` can pass them on.
 
+mod ends;
+mod fleet;
 mod ledger;
 #[path = "../it/mutants.rs"]
 #[allow(clippy::unwrap_used, reason = "its other home is the test binary, where a test fails by panicking")]
 mod mutants;
 mod node;
+mod postgres;
+mod proxy;
+mod proxy_test;
 mod scenarios;
 mod self_test;
 mod sender;
 mod sink;
 mod stage;
 mod verdict;
+mod wire;
 
 use anyhow::{Context, Result};
 use scenarios::{disk, load, mutations, process, subscriber};
@@ -120,9 +126,11 @@ fn run() -> Result<bool> {
         return Ok(true);
     }
     let cases = self_test::run().context("the verdict itself is wrong")?;
-    anstream::println!("seed {}, scale {}; the verdict knows {cases} stories", options.seed, options.scale);
     rustls::crypto::ring::default_provider().install_default().ok().context("TLS is set up already")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let faults = runtime.block_on(proxy_test::run()).context("the proxy itself is wrong")?;
+    let (seed, scale) = (options.seed, options.scale);
+    anstream::println!("seed {seed}, scale {scale}; the verdict knows {cases} stories, the proxy {faults} faults");
     let (mut passed, mut failed) = (0, 0);
     for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario)) {
         if one(scenario, &options, &runtime)? {

@@ -49,6 +49,7 @@ fn request(dialog: &str, counter: u64) -> Request {
         dialog: dialog.to_owned(),
         counter,
         at: Duration::ZERO,
+        took: Duration::ZERO,
         answer: Answer::Status(200, None),
     }
 }
