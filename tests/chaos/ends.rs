@@ -1,6 +1,6 @@
 //! Both ends of a scenario, whatever is between them: the provider, the subscribers, and what their ledgers say together.
 
-use crate::node::Node;
+use crate::beside::Beside;
 use crate::sender::Sender;
 use crate::sink::{Act, Program, Sink};
 use crate::stage::Report;
@@ -17,6 +17,14 @@ pub(crate) struct Ends {
     pub(crate) sender: Sender,
     /// The subscribers.
     pub(crate) sinks: Vec<Sink>,
+}
+
+/// What a scenario did that may show, see [`Allowed`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Excuses {
+    pub(crate) kills: usize,
+    pub(crate) concurrency: usize,
+    pub(crate) unseen: usize,
 }
 
 /// A subscriber that takes everything at once.
@@ -89,11 +97,12 @@ impl Ends {
     }
 
     /// Compares the ledgers with each other, and with the gateway's own books.
-    pub(crate) fn judge(&self, kills: usize, concurrency: usize, books: &Node, report: &mut Report) -> Result<()> {
+    pub(crate) fn judge(&self, excuses: Excuses, books: &Beside, report: &mut Report) -> Result<()> {
         let requests = self.sender.ledger();
         let deliveries: Vec<_> = self.sinks.iter().flat_map(Sink::ledger).collect();
         let subscribers = self.sinks.iter().map(|sink| sink.name().to_owned()).collect();
-        let allowed = Allowed { subscribers, kills, concurrency };
+        let Excuses { kills, concurrency, unseen } = excuses;
+        let allowed = Allowed { subscribers, kills, concurrency, unseen };
         let verdict = verdict::judge(&requests, &deliveries, &allowed);
         report.violations.extend(verdict.violations);
         report.duplicates = verdict.duplicates;

@@ -1,6 +1,7 @@
 //! Several nodes on one PostgreSQL: one gateway to both ends, and judged as one.
 
-use crate::ends::{self, Ends};
+use crate::beside::Beside;
+use crate::ends::{self, Ends, Excuses};
 use crate::node::{ACCOUNT, DEFAULT_CONCURRENCY, Node, Plan, Setting};
 use crate::postgres::{self, Postgres};
 use crate::proxy::Proxy;
@@ -47,8 +48,7 @@ pub(crate) struct Fleet {
     ends: Ends,
     /// Never runs: a configuration for commands, past every proxy.
     books: Node,
-    concurrency: usize,
-    kills: usize,
+    excuses: Excuses,
     peak: u64,
 }
 
@@ -110,7 +110,8 @@ impl Fleet {
         let signed = format!("{PUBLIC}/v1.0/conversation/accounts/{ACCOUNT}");
         let sender = Sender::new(client.clone(), signed, targets, began);
         let concurrency = setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-        Ok(Self { members, database, ends: Ends { sender, sinks }, books, concurrency, kills: 0, peak: 0 })
+        let excuses = Excuses { concurrency, ..Excuses::default() };
+        Ok(Self { members, database, ends: Ends { sender, sinks }, books, excuses, peak: 0 })
     }
 
     /// Starts every node at once and waits until all are ready.
@@ -142,8 +143,8 @@ impl Fleet {
     }
 
     /// For commands beside the nodes.
-    pub(crate) fn books(&self) -> &Node {
-        &self.books
+    pub(crate) fn beside(&self) -> Beside {
+        self.books.beside()
     }
 
     /// Kills a node.
@@ -156,7 +157,12 @@ impl Fleet {
 
     /// Some node could not keep its leases: what it had under way may be sent again.
     pub(crate) fn lose_leases(&mut self) {
-        self.kills += 1;
+        self.excuses.kills += 1;
+    }
+
+    /// So often a lane may have been taken by a node that never learned of it.
+    pub(crate) fn lose_claims(&mut self, times: usize) {
+        self.excuses.unseen += times;
     }
 
     /// Remembers the most memory that any node had.
@@ -192,7 +198,7 @@ impl Fleet {
             let said = member.node.said().unwrap_or_default();
             report.expect(!said.contains("panicked"), Invariant::Expected, || format!("{name} panicked"));
         }
-        self.ends.judge(self.kills, self.concurrency, &self.books, &mut report)?;
+        self.ends.judge(self.excuses, &self.books.beside(), &mut report)?;
         let complaints = self.database.check()?;
         report.expect(complaints.is_empty(), Invariant::Intact, || format!("pg_amcheck says {complaints:?}"));
         let peak = self.peak;

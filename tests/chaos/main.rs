@@ -4,6 +4,7 @@
 //! `scripts/chaos --list` shows them; names (or parts of names) choose, `--seed N` repeats, `--scale X` multiplies
 //! loads and patience. Flags of Rust's own test runner are ignored, so `cargo test` can pass them on.
 
+mod beside;
 mod ends;
 mod fleet;
 mod ledger;
@@ -23,7 +24,7 @@ mod verdict;
 mod wire;
 
 use anyhow::{Context, Result};
-use scenarios::{disk, load, mutations, process, subscriber};
+use scenarios::{database, disk, load, mutations, network, nodes, process, subscriber};
 use stage::{Arena, Report};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,6 +69,46 @@ const SCENARIOS: &[Scenario] = &[
         Box::pin(process::crash_loop(a))
     }),
     Scenario("kills", "C1: SIGKILL ten times under load of 2,000 webhooks", |a| Box::pin(process::kills(a))),
+    Scenario("cluster-kills", "M6, P1: three nodes, killed in turn, and PostgreSQL stopped twice: order holds", |a| {
+        Box::pin(nodes::kills(a))
+    }),
+    Scenario("same-webhook-cluster", "N1: one webhook ten times at each of three nodes at once is one message", |a| {
+        Box::pin(nodes::same_webhook(a))
+    }),
+    Scenario("claims", "M1: four nodes claim from a backlog of 20,000: each delivery is sent once", |a| {
+        Box::pin(nodes::claims(a))
+    }),
+    Scenario("rolling", "M4: every node replaced behind the sender, beginning with the previous version if there is one", |a| {
+        Box::pin(nodes::rolling(a))
+    }),
+    Scenario("janitor", "M5: one node removes old rows; killed, another does", |a| Box::pin(nodes::janitor(a))),
+    Scenario("clocks", "T2: clocks five minutes apart: leases hold, retries come when they are due", |a| {
+        Box::pin(nodes::clocks(a))
+    }),
+    Scenario("database-late", "P1: PostgreSQL absent at the start, and away for a while: 503, no loss", |a| {
+        Box::pin(database::late(a))
+    }),
+    Scenario("database-frozen", "P2: PostgreSQL frozen: every webhook is answered within a second", |a| {
+        Box::pin(database::frozen(a))
+    }),
+    Scenario("commit-cut", "P3: connections cut between a commit and its reply: nothing twice", |a| {
+        Box::pin(database::commit_cut(a))
+    }),
+    Scenario("backends-killed", "P4: every backend terminated again and again, two connections each", |a| {
+        Box::pin(database::backends_killed(a))
+    }),
+    Scenario("contention", "P6: commands, locked tables and deadlocks under load", |a| {
+        Box::pin(database::contention(a))
+    }),
+    Scenario("xmin-held", "P7: a forgotten transaction: a claim takes twice as long at most", |a| {
+        Box::pin(database::xmin_held(a))
+    }),
+    Scenario("partitioned", "M2: a node without the database stops, another takes over when its leases end", |a| {
+        Box::pin(network::partitioned(a))
+    }),
+    Scenario("slow-network", "M3: a node whose way to the database loses pieces and seconds", |a| {
+        Box::pin(network::slow_network(a))
+    }),
 ];
 
 /// What was asked for.

@@ -1,10 +1,8 @@
 //! One gateway: the real program as a child process, on a folder that outlives it.
 
-use crate::verdict::{Listed, ListedEvent};
+use crate::beside::Beside;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,7 +21,7 @@ pub(crate) const CHANNEL: &str = "00112233445566778899aabbccddeeff";
 /// The secret of every subscriber.
 pub(crate) const SECRET: &str = "whsec_Y2hhb3Mtc2VjcmV0LWNoYW9zLXNlY3JldC0xMjM0NTY=";
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_birdwire");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_birdwire");
 
 /// A start on a large log takes a while on a slow disk; longer than this is a fault.
 pub(crate) const START: Duration = Duration::from_secs(30);
@@ -75,15 +73,6 @@ pub(crate) struct Node {
     port: u16,
     child: Option<Child>,
     client: reqwest::Client,
-}
-
-/// A node as the gateway itself lists it.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct ListedNode {
-    /// What it calls itself.
-    pub(crate) name: String,
-    /// How it is.
-    pub(crate) state: String,
 }
 
 /// Memory of a process, in KiB.
@@ -252,33 +241,9 @@ impl Node {
         Ok(Memory { peak, now })
     }
 
-    /// What `birdwire deliveries list` says.
-    pub(crate) fn deliveries(&self) -> Result<Vec<Listed>> {
-        self.listing(&["deliveries", "list"])
-    }
-
-    /// What `birdwire events` says.
-    pub(crate) fn events(&self) -> Result<Vec<ListedEvent>> {
-        self.listing(&["events"])
-    }
-
-    /// What `birdwire nodes` says.
-    pub(crate) fn nodes(&self) -> Result<Vec<ListedNode>> {
-        self.listing(&["nodes"])
-    }
-
-    fn listing<T: DeserializeOwned>(&self, command: &[&str]) -> Result<Vec<T>> {
-        let output = self.command(&[command, &["--json"]].concat())?;
-        let lines = output.lines();
-        lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-    }
-
-    /// Runs a command beside it, with its configuration; says what it printed.
-    pub(crate) fn command(&self, command: &[&str]) -> Result<String> {
-        let output = Command::new(PROGRAM).args(command).arg("--config").arg(&self.config).env_clear().output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "birdwire {} failed: {said}", command.join(" "));
-        Ok(String::from_utf8(output.stdout)?)
+    /// Commands that are run beside it, with its configuration.
+    pub(crate) fn beside(&self) -> Beside {
+        Beside::new(&self.config)
     }
 
     /// What it wrote to standard error.

@@ -24,7 +24,7 @@ const ROLE: &str = "birdwire";
 /// Recovery after an immediate stop takes a while on a slow disk; longer than this is a fault of the machine.
 const START: Duration = Duration::from_secs(30);
 
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(60);
 
 /// Who a server runs as when we are root: the first of these that the machine knows.
 const USERS: [&str; 2] = ["postgres", "nobody"];

@@ -1,7 +1,7 @@
 //! What every scenario has: a folder, a gateway, subscribers, a provider; and the same end, in which everything is
 //! stopped in good order, counted, and judged.
 
-use crate::ends::{self, Ends};
+use crate::ends::{self, Ends, Excuses};
 pub(crate) use crate::ends::{moody, willing};
 pub(crate) use crate::node::Setting;
 use crate::node::{DEFAULT_CONCURRENCY, Node, Plan};
@@ -172,7 +172,8 @@ impl Stage {
         report.expect(!said.contains("panicked"), Invariant::Expected, || "the gateway panicked".to_owned());
 
         let concurrency = self.setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-        self.ends.judge(self.kills, concurrency, &self.node, &mut report)?;
+        let excuses = Excuses { kills: self.kills, concurrency, unseen: 0 };
+        self.ends.judge(excuses, &self.node.beside(), &mut report)?;
         let intact = integrity(&database(&self.folder))?;
         report.expect(intact == ["ok"], Invariant::Intact, || format!("integrity_check says {intact:?}"));
 

@@ -65,7 +65,7 @@ pub(crate) async fn mutations(arena: Arena) -> Result<Report> {
     let said = node.said()?;
     report.expect(!said.contains("panicked"), Invariant::Expected, || "the gateway panicked".to_owned());
     let mut listed: BTreeMap<String, u64> = BTreeMap::new();
-    for event in node.events()? {
+    for event in node.beside().events()? {
         *listed.entry(event.state).or_default() += 1;
     }
     let events: u64 = listed.values().sum();
