@@ -3,7 +3,7 @@
 use crate::beside::Beside;
 use crate::ends::{self, Ends, Excuses};
 use crate::node::{ACCOUNT, DEFAULT_CONCURRENCY, Node, Plan, Setting};
-use crate::postgres::{self, Postgres};
+use crate::postgres::{self, Postgres, ROLE};
 use crate::proxy::Proxy;
 use crate::sender::Sender;
 use crate::sink::{Program, Sink};
@@ -98,14 +98,18 @@ impl Fleet {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let sinks = ends::sinks(sinks, began).await?;
         let database = Postgres::new(&arena.folder).await?;
-        let node = |name: &str, port| node(name, &arena.folder, port, &sinks, setting, client.clone());
+        let node =
+            |name: &str, role: &str, port| node(name, role, &arena.folder, port, &sinks, setting, client.clone());
         let mut members = Vec::with_capacity(nodes);
         for number in 1..=nodes {
             let proxy = if proxied { Some(Proxy::start(database.port())?) } else { None };
             let port = proxy.as_ref().map_or(database.port(), Proxy::port);
-            members.push(Member { node: node(&format!("node-{number}"), port)?, proxy });
+            // A role for each: so the database can tell who did something.
+            let name = format!("node-{number}");
+            database.run(&format!("CREATE ROLE \"{name}\" SUPERUSER LOGIN")).await?;
+            members.push(Member { node: node(&name, &name, port)?, proxy });
         }
-        let books = node("books", database.port())?;
+        let books = node("books", ROLE, database.port())?;
         let targets = members.iter().map(|member| member.node.webhook_url()).collect();
         let signed = format!("{PUBLIC}/v1.0/conversation/accounts/{ACCOUNT}");
         let sender = Sender::new(client.clone(), signed, targets, began);
@@ -211,6 +215,7 @@ impl Fleet {
 /// The node's configuration names every subscriber.
 fn node(
     name: &str,
+    role: &str,
     folder: &Path,
     database: u16,
     sinks: &[Sink],
@@ -220,7 +225,7 @@ fn node(
     let plan = Plan {
         name,
         folder,
-        store: postgres::url(database),
+        store: postgres::url(role, database),
         public_url: Some(PUBLIC),
         subscribers: sinks.iter().map(|sink| (sink.name().to_owned(), sink.url().to_owned())).collect(),
         setting,

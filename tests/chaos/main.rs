@@ -78,10 +78,15 @@ const SCENARIOS: &[Scenario] = &[
     Scenario("claims", "M1: four nodes claim from a backlog of 20,000: each delivery is sent once", |a| {
         Box::pin(nodes::claims(a))
     }),
-    Scenario("rolling", "M4: every node replaced behind the sender, beginning with the previous version if there is one", |a| {
-        Box::pin(nodes::rolling(a))
-    }),
+    Scenario(
+        "rolling",
+        "M4: every node replaced behind the sender, beginning with the previous version if there is one",
+        |a| Box::pin(nodes::rolling(a)),
+    ),
     Scenario("janitor", "M5: one node removes old rows; killed, another does", |a| Box::pin(nodes::janitor(a))),
+    Scenario("suspended", "T3: a node stopped for longer than its leases: what it says afterwards is void", |a| {
+        Box::pin(nodes::suspended(a))
+    }),
     Scenario("clocks", "T2: clocks five minutes apart: leases hold, retries come when they are due", |a| {
         Box::pin(nodes::clocks(a))
     }),

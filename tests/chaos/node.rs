@@ -97,7 +97,7 @@ impl Node {
 
     /// The program that it is from its next start on.
     pub(crate) fn replace(&mut self, program: Option<&Path>) {
-        self.program = program.unwrap_or(Path::new(PROGRAM)).to_owned();
+        self.program = program.map_or_else(|| PathBuf::from(PROGRAM), Path::to_owned);
     }
 
     /// What `serve` is told besides its configuration, from its next start on.
@@ -206,6 +206,16 @@ impl Node {
     /// Asks it to end.
     pub(crate) fn terminate(&mut self) -> Result<()> {
         Ok(kill_process(self.pid()?, Signal::TERM)?)
+    }
+
+    /// Stops it where it is, as a suspended machine does.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::STOP)?)
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::CONT)?)
     }
 
     /// Waits for its end.

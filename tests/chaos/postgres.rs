@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 
-/// The role of everybody, and the database.
-const ROLE: &str = "birdwire";
+/// The role that owns everything, and that scenarios use themselves.
+pub(crate) const ROLE: &str = "birdwire";
 
 /// Recovery after an immediate stop takes a while on a slow disk; longer than this is a fault of the machine.
 const START: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ impl Postgres {
 
     /// `store.url`, in the database that is always there.
     pub(crate) fn url(&self) -> String {
-        url(self.port)
+        url(ROLE, self.port)
     }
 
     /// Where it listens.
@@ -239,8 +239,8 @@ impl Drop for Postgres {
 }
 
 /// `store.url` of a server, or of a proxy before it.
-pub(crate) fn url(port: u16) -> String {
-    format!("postgres://{ROLE}@127.0.0.1:{port}/postgres")
+pub(crate) fn url(role: &str, port: u16) -> String {
+    format!("postgres://{role}@127.0.0.1:{port}/postgres")
 }
 
 fn lines(text: &str) -> Vec<String> {
@@ -273,7 +273,7 @@ fn unprivileged() -> Result<(u32, u32)> {
     let find = |name: &str| {
         let mut fields =
             known.lines().map(|line| line.split(':')).find_map(|mut f| (f.next() == Some(name)).then_some(f))?;
-        fields.nth(0)?;
+        fields.next()?;
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
     USERS.iter().find_map(|name| find(name)).with_context(|| format!("we are root, and there is none of {USERS:?}"))

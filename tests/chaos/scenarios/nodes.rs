@@ -1,6 +1,7 @@
 //! Several nodes as one gateway: killed, replaced, in each other's way, and of different opinions about the time.
 
 use super::database::{recovered, sending, steady};
+use crate::ends::slow;
 use crate::fleet::{Fleet, LEASE, READY, SHORT_LEASES};
 use crate::ledger::{Answer, Delivery};
 use crate::node::{Setting, total};
@@ -181,7 +182,7 @@ pub(crate) async fn rolling(arena: Arena) -> Result<Report> {
 pub(crate) async fn clocks(arena: Arena) -> Result<Report> {
     const RETRY: Duration = Duration::from_secs(1);
     /// A quarter of it is added by chance; the rest is for a busy machine.
-    const LATEST: Duration = Duration::from_millis(1_250 + 1_750);
+    const LATEST: Duration = Duration::from_secs(3);
     let setting = Setting { delivery: "first_retry = \"1s\"\nmax_retry = \"4s\"", ..Setting::default() };
     let refuses = |d: &Delivery, before| Act::Answer(if d.sequence % 3 == 1 && before == 0 { 503 } else { 200 });
     let mut fleet = Fleet::prepare(&arena, vec![("crm", Box::new(refuses))], &setting, 2, false).await?;
@@ -200,6 +201,44 @@ pub(crate) async fn clocks(arena: Arena) -> Result<Report> {
     report.expect(lost == 0.0, Invariant::Expected, || format!("{lost} leases were lost, and nobody died"));
     report.expect(duplicates == 0, Invariant::BoundedDuplicates, || format!("{duplicates} without any fault"));
     report.fact(format!("drained {drained:.0?} later"));
+    Ok(report)
+}
+
+/// T3: a node is suspended for longer than its leases, with attempts in its hands; what it says when it wakes is void.
+pub(crate) async fn suspended(arena: Arena) -> Result<Report> {
+    const PLACES: usize = 8;
+    /// Until the other looks again after the leases, and has sent what was behind them.
+    const LATER: Duration = Duration::from_secs(4);
+    let setting = Setting {
+        delivery: "concurrency = 8\nattempt_timeout = \"1s\"\nlease = \"7s\"\nfirst_retry = \"50ms\"\nmax_retry = \"400ms\"",
+        concurrency: Some(PLACES),
+        ..Setting::default()
+    };
+    let mut fleet = Fleet::set(&arena, vec![("crm", slow(Duration::from_millis(60)))], &setting, 2).await?;
+    fleet.sender.run(arena.load(50, 10)).await?;
+    let owed = fleet.owed();
+    fleet.sink("crm")?.until(owed / 3, arena.patience(20)).await?;
+    fleet.node(0).freeze()?;
+    let began = Instant::now();
+    fleet.lose_leases();
+    fleet.settle(LEASE + LATER).await?;
+    let over = began.elapsed();
+    let taken = fleet.sink("crm")?.taken();
+    sleep((LEASE + Duration::from_secs(1)).saturating_sub(began.elapsed())).await;
+    fleet.node(0).thaw()?;
+    let ready = fleet.ready(READY).await.context("I7: no recovery")?;
+    sleep(Duration::from_secs(1)).await;
+    let lost = total(&fleet.node(0).metrics().await?, "birdwire_leases_lost_total");
+    let mut report = fleet.finish().await?;
+    let duplicates = report.duplicates;
+    report.expect(taken == owed, Invariant::Recovery, || {
+        format!("{over:.0?} after its suspension the other has taken over {taken} of {owed} only")
+    });
+    report.expect(lost > 0.0, Invariant::Expected, || "it was believed after its leases had ended".to_owned());
+    report.expect(duplicates <= PLACES, Invariant::BoundedDuplicates, || {
+        format!("{duplicates} duplicates, {PLACES} were under way")
+    });
+    report.fact(format!("taken over {over:.1?} after the suspension, ready again in {ready:.0?}, {lost} leases lost"));
     Ok(report)
 }
 
