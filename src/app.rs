@@ -21,7 +21,7 @@ use crate::ingest::Ingest;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 use crate::store::inbound::Outlet;
-use crate::store::{self, Access, Store, StoreError};
+use crate::store::{self, Access, LeaseClock, Opening, Store, StoreError};
 use crate::telemetry;
 use crate::voipbin::Renderer;
 use crate::voipbin::sign::Signer;
@@ -119,8 +119,15 @@ pub fn log(config: &Config) -> Result<(), Box<dyn std::error::Error + Send + Syn
 }
 
 /// Opens the configured store.
-pub fn open_store(config: &StoreConfig, access: Access, clock: &Clock) -> Result<Arc<dyn Store>, AppError> {
-    Ok(store::open(&config.url, access, clock(), &Metrics::new()?)?)
+pub async fn open_store(config: &StoreConfig, access: Access, clock: &Clock) -> Result<Arc<dyn Store>, AppError> {
+    let metrics = Metrics::new()?;
+    let opening = opening(access, clock(), &metrics, config.connections);
+    Ok(store::open(&config.url, opening).await?)
+}
+
+/// How a store is opened here: with the system's chance, by the store's own clock.
+pub fn opening(access: Access, now: Timestamp, metrics: &Metrics, connections: usize) -> Opening<'_> {
+    Opening { access, now, metrics, connections, chance: || fastrand::u128(..), clock: LeaseClock::Store }
 }
 
 /// An account with what understands its webhooks.
@@ -159,7 +166,8 @@ pub fn ingest(
 /// Runs the gateway on `listener` until it is told to end, or breaks.
 pub async fn serve(config: &Config, listener: TcpListener, clock: Clock, shutdown: Shutdown) -> Result<(), AppError> {
     let metrics = Metrics::new()?;
-    let store = store::open(&config.store.url, Access::Serve, clock(), &metrics)?;
+    let opening = opening(Access::Serve, clock(), &metrics, config.store.connections);
+    let store = store::open(&config.store.url, opening).await?;
     let result = run(config, listener, clock, shutdown, &store, metrics).await;
     store.close().await;
     result

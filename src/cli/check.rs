@@ -31,7 +31,7 @@ pub(super) async fn run(options: Options) -> Done {
     let clock = app::system_clock();
     let path = config.store.url.split_once(':').map(|(_, path)| std::path::PathBuf::from(path));
     if path.is_some_and(|path| path.exists()) {
-        let store = app::open_store(&config.store, Access::Read, &clock)?;
+        let store = app::open_store(&config.store, Access::Read, &clock).await?;
         for backlog in store.backlog().await? {
             let name = &backlog.subscriber.id;
             if !backlog.subscriber.configured && backlog.owed > 0 {

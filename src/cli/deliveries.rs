@@ -83,7 +83,7 @@ pub(super) async fn run(options: Options) -> Done {
 }
 
 async fn list(options: ListOptions) -> Done {
-    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
     let query = DeliveryQuery {
         state: options.state.as_deref().and_then(State::parse),
         subscriber: options.subscriber.map(SubscriberId),
@@ -97,7 +97,7 @@ async fn list(options: ListOptions) -> Done {
 }
 
 async fn show(options: ShowOptions) -> Done {
-    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
     let Some(detail) = store.delivery(options.id).await? else {
         return Err(Failure::Failed(anyhow::anyhow!("there is no delivery {}", options.id)));
     };
@@ -126,7 +126,7 @@ async fn show(options: ShowOptions) -> Done {
 async fn replay(options: ReplayOptions) -> Done {
     let since = super::replay::moment("--since", options.since.as_deref())?;
     let clock = app::system_clock();
-    let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock)?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock).await?;
     let of = if options.dead { ReplayOf::Dead { since } } else { ReplayOf::Deliveries(options.ids) };
     let done = store.replay(of, clock()).await;
     store.close().await;

@@ -30,7 +30,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(options: Options) -> Done {
-    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
     let query = EventQuery {
         state: options.state,
         account: options.account.map(AccountId),

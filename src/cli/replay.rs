@@ -46,7 +46,7 @@ pub(super) async fn run(options: Options) -> Done {
     };
     let clock = app::system_clock();
     let access = if options.dry_run { Access::Read } else { Access::Write };
-    let store = app::open_store(&config.store, access, &clock)?;
+    let store = app::open_store(&config.store, access, &clock).await?;
     let interests = config.subscribers.iter().map(|s| s.interest.clone()).collect();
     let ingest = app::ingest(store.clone(), config.record_format, interests, app::accounts(&config)?);
     let mut printed = Ok(());

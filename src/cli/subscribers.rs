@@ -44,7 +44,7 @@ pub(super) async fn run(options: Options) -> Done {
     let clock = app::system_clock();
     match options.command {
         Command::List(options) => {
-            let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &clock)?;
+            let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &clock).await?;
             let mut listing = Listing::new::<Row>(Form::choose(options.json));
             for backlog in store.backlog().await? {
                 listing.print(&Row::from(&backlog))?;
@@ -52,7 +52,7 @@ pub(super) async fn run(options: Options) -> Done {
             listing.finish().map_err(Failure::from)
         }
         Command::Enable(options) => {
-            let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock)?;
+            let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock).await?;
             let known = store.enable(&SubscriberId(options.id.clone()), clock()).await;
             store.close().await;
             if known? {

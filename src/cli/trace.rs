@@ -25,7 +25,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(options: Options) -> Done {
-    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock())?;
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
     let id = options.id.trim();
     let mut query = TraceQuery { ids: Vec::new(), keys: vec![id.to_owned()] };
     query.ids.extend(Uuid::try_parse(id).ok());

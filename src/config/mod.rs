@@ -82,10 +82,19 @@ pub struct Server {
 }
 
 /// Where everything is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreConfig {
-    /// `sqlite:` and a path.
+    /// `sqlite:` and a path, or `postgres://` and so on, with a password in it.
     pub url: String,
+    /// Connections to a database server, at most.
+    pub connections: usize,
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let engine = self.url.split(':').next().unwrap_or_default();
+        f.debug_struct("StoreConfig").field("url", &format_args!("{engine}:***")).finish_non_exhaustive()
+    }
 }
 
 /// How events are delivered.

@@ -15,6 +15,9 @@ use std::time::Duration;
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 const LANES: RangeInclusive<usize> = 1..=10_000;
 
+/// One commits while another claims; a database server has few hundreds for everybody.
+const SESSIONS: RangeInclusive<usize> = 2..=500;
+
 /// Shorter delays would hammer a subscriber that is already down.
 const LEAST_RETRY: Duration = Duration::from_millis(10);
 const LEAST_GIVE_UP: Duration = Duration::from_secs(1);
@@ -68,8 +71,9 @@ pub(super) fn server(root: &mut Section, paths: &[String], notes: &mut Notes) ->
 pub(super) fn store(root: &mut Section, paths: &[String], notes: &mut Notes) -> Result<StoreConfig, Noted> {
     let mut keys = root.section("store", notes)?;
     let url = keys.required("url", NEEDED, notes).and_then(|leaf| leaf.read(notes, store_url));
+    let connections = keys.required("connections", NEEDED, notes).and_then(|leaf| leaf.whole(&SESSIONS, notes));
     keys.finish(paths, notes);
-    Ok(StoreConfig { url: url? })
+    Ok(StoreConfig { url: url?, connections: connections? })
 }
 
 pub(super) fn record_format(root: &mut Section, paths: &[String], notes: &mut Notes) -> Result<RecordFormat, Noted> {
@@ -170,11 +174,18 @@ fn public_url(text: &str) -> Result<String, &'static str> {
 }
 
 fn store_url(text: &str) -> Result<String, &'static str> {
-    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-        return Err(r#"PostgreSQL is not supported yet; write "sqlite:PATH""#);
+    if let Some(rest) = text.strip_prefix("postgres:").or_else(|| text.strip_prefix("postgresql:")) {
+        let place = rest.strip_prefix("//").unwrap_or_default().split(['/', '?']).next().unwrap_or_default();
+        let host = place.rsplit('@').next().unwrap_or_default();
+        if host.is_empty() {
+            return Err(r#"needs a host, such as "postgres://user:password@host:5432/birdwire""#);
+        }
+        return Ok(text.to_owned());
     }
     match text.strip_prefix("sqlite:") {
-        None => Err(r#"must be "sqlite:PATH", such as "sqlite:data/birdwire.db""#),
+        None => {
+            Err(r#"must be "sqlite:PATH", such as "sqlite:data/birdwire.db", or "postgres://user:password@host/db""#)
+        }
         Some(path) if path.trim().is_empty() => Err(r#"needs a path, such as "sqlite:data/birdwire.db""#),
         // Others read these as options or as memory; here they would be odd file names.
         Some(path) if path.starts_with("//") => {

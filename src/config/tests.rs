@@ -239,7 +239,7 @@ fn no_secret_is_ever_shown() {
     for text in [
         "secret = \"hunter2\" hunter2".to_owned(),
         "secret = \"hunter2".to_owned(),
-        "[store]\nurl = \"postgres://me:hunter2@h/db\"".to_owned(),
+        "[store]\nurl = \"postgres://me:hunter2@/db\"".to_owned(),
         "[server]\npublic_url = \"me:hunter2@h\"".to_owned(),
         with(ACCOUNT, "[\"k\"]", "\"hunter2\""),
         with(ACCOUNT, "signing_keys", "signing_key"),

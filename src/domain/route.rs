@@ -46,6 +46,11 @@ impl Routes {
         Self(interests)
     }
 
+    /// Everybody, in configured order.
+    pub fn subscribers(&self) -> impl Iterator<Item = &SubscriberId> {
+        self.0.iter().map(|i| &i.subscriber)
+    }
+
     /// Who is owed an event of this type and account, in configured order.
     pub fn owed(&self, event_type: EventType, account: AccountId) -> impl Iterator<Item = &SubscriberId> {
         self.0.iter().filter(move |i| i.wants(event_type, account)).map(|i| &i.subscriber)

@@ -95,7 +95,7 @@ impl Ingest {
         webhook: RawWebhook,
         request_id: String,
         events: Vec<InboundEvent>,
-        hold: Box<dyn Send>,
+        hold: Box<dyn Send + Sync>,
     ) -> Inbound {
         let headers = desk
             .adapter
@@ -124,7 +124,7 @@ impl Ingest {
         desk: &Desk,
         webhook: RawWebhook,
         request_id: String,
-        hold: Box<dyn Send>,
+        hold: Box<dyn Send + Sync>,
     ) -> Result<Report, Refusal> {
         let events = self.read(desk, &webhook)?;
         let oddities = events.iter().flat_map(|event| event.oddities.iter().copied()).collect();

@@ -27,7 +27,7 @@ pub struct Inbound {
     /// Removes what a message said from a kept webhook of this account.
     pub erase: Arc<dyn Erase>,
     /// Whatever must live until the commit, such as a share of bounded memory.
-    pub hold: Box<dyn Send>,
+    pub hold: Box<dyn Send + Sync>,
 }
 
 /// An event with what can be rendered before anything is known about the store's state: rendering is the dear

@@ -7,6 +7,7 @@ pub mod inbound;
 pub mod lane;
 pub mod listing;
 mod plan;
+mod postgres;
 pub mod replay;
 mod rows;
 mod sqlite;
@@ -152,15 +153,41 @@ pub enum StoreError {
     },
 }
 
-/// Opens the store that `url` names.
-pub fn open(
-    url: &str,
-    access: Access,
-    now: Timestamp,
-    metrics: &crate::metrics::Metrics,
-) -> Result<Arc<dyn Store>, StoreError> {
+/// Where a store takes numbers from that nobody can foresee: ids of nodes and of transactions, jitter.
+pub type Chance = fn() -> u128;
+
+/// Whose clock leases go by, on an engine that several nodes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseClock {
+    /// The database's: nodes need not agree on the time.
+    Store,
+    /// The caller's, for tests that move it by hand.
+    Caller,
+}
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Opening<'a> {
+    /// For what.
+    pub access: Access,
+    /// When.
+    pub now: Timestamp,
+    /// What is counted.
+    pub metrics: &'a crate::metrics::Metrics,
+    /// Connections to a database server, at most.
+    pub connections: usize,
+    /// Numbers that nobody can foresee.
+    pub chance: Chance,
+    /// Whose clock leases go by. The embedded engine has one process, and takes the caller's anyway.
+    pub clock: LeaseClock,
+}
+
+/// Opens the store that `url` names. A database server that is away does not keep it from being opened to serve:
+/// everything is unavailable until it is there.
+pub async fn open(url: &str, opening: Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':') {
-        Some(("sqlite", path)) => Ok(sqlite::open(std::path::Path::new(path), access, now, metrics)?),
+        Some(("sqlite", path)) => Ok(sqlite::open(std::path::Path::new(path), &opening)?),
+        Some(("postgres" | "postgresql", _)) => Ok(postgres::open(url, &opening).await?),
         _ => Err(StoreError::Unusable {
             detail: format!("store.url names no known engine: {}", url.split(':').next().unwrap_or_default()),
             source: None,

@@ -85,12 +85,12 @@ fn every_wrong_value_has_its_line() {
         ("[server]\nlease = \"1s\"", "birdwire.toml:2: server.lease: unknown key here; did you mean delivery.lease?"),
         // [store]
         (
-            "[store]\nurl = \"postgres://u:hunter2@h/db\"",
-            "birdwire.toml:2: store.url: PostgreSQL is not supported yet; write \"sqlite:PATH\"",
+            "[store]\nurl = \"postgres://u:hunter2@/db\"",
+            "birdwire.toml:2: store.url: needs a host, such as \"postgres://user:password@host:5432/birdwire\"",
         ),
         (
             "[store]\nurl = \"mysql:x\"",
-            "birdwire.toml:2: store.url: must be \"sqlite:PATH\", such as \"sqlite:data/birdwire.db\"",
+            "birdwire.toml:2: store.url: must be \"sqlite:PATH\", such as \"sqlite:data/birdwire.db\", or \"postgres://user:password@host/db\"",
         ),
         ("[store]\nurl = \"sqlite:\"", "birdwire.toml:2: store.url: needs a path, such as \"sqlite:data/birdwire.db\""),
         (

@@ -31,49 +31,58 @@ pub(super) fn void_leases(connection: &Connection, now: Timestamp) -> rusqlite::
         .query_map([], |r| r.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for &lane in &lanes {
-        if let Some(head) = head(&tx, lane)? {
-            tx.prepare_cached(
-                "INSERT INTO attempts (delivery, number, at, ms, status, reason)
-                 SELECT id, attempts + 1, ?2, NULL, NULL, 'unknown outcome' FROM deliveries WHERE id = ?1",
-            )?
-            .execute(params![head.delivery, now.micros()])?;
-            tx.prepare_cached(
-                "UPDATE deliveries SET attempts = attempts + 1, first_at = coalesce(first_at, ?2), last_at = ?2,
-                     last_ms = NULL, last_status = NULL, last_reason = 'unknown outcome' WHERE id = ?1",
-            )?
-            .execute(params![head.delivery, now.micros()])?;
-        }
+        cut_short(&tx, lane, now)?;
         settle(&tx, lane)?;
     }
     tx.commit()?;
     Ok(lanes.len())
 }
 
+/// Accounts for the attempt that a lane's former owner may have been making.
+fn cut_short(connection: &Connection, lane: i64, now: Timestamp) -> rusqlite::Result<()> {
+    let Some(head) = head(connection, lane)? else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "INSERT INTO attempts (delivery, number, at, ms, status, reason)
+             SELECT id, attempts + 1, ?2, NULL, NULL, 'unknown outcome' FROM deliveries WHERE id = ?1",
+        )?
+        .execute(params![head.delivery, now.micros()])?;
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET attempts = attempts + 1, first_at = coalesce(first_at, ?2), last_at = ?2,
+                 last_ms = NULL, last_status = NULL, last_reason = 'unknown outcome' WHERE id = ?1",
+        )?
+        .execute(params![head.delivery, now.micros()])
+        .map(drop)
+}
+
 pub(super) fn claim(tx: &Tx<'_>, claims: &[Claim], now: Timestamp, lease: Duration) -> rusqlite::Result<Claimed> {
     let mut leased = Vec::new();
     let mut next_due = None;
     for wish in claims.iter().filter(|wish| wish.lanes > 0) {
-        let lanes: Vec<(Lease, i64)> = tx
+        let due: Vec<(i64, bool)> = tx
             .connection
             .prepare_cached(
-                "UPDATE lanes SET token = token + 1, leased = 1, due_at = ?3
-                 WHERE id IN (
-                     SELECT l.id FROM lanes l JOIN subscribers s ON s.id = l.subscriber
-                     WHERE s.name = ?1 AND s.configured = 1 AND s.disabled_at IS NULL AND l.due_at <= ?2
-                     ORDER BY l.due_at LIMIT ?4)
-                 RETURNING id, token, conversation",
+                "SELECT l.id, l.leased FROM lanes l JOIN subscribers s ON s.id = l.subscriber
+                 WHERE s.name = ?1 AND s.configured = 1 AND s.disabled_at IS NULL AND l.due_at <= ?2
+                 ORDER BY l.due_at LIMIT ?3",
             )?
-            .query_map(
-                params![
-                    wish.subscriber.0,
-                    now.micros(),
-                    now.plus(lease).micros(),
-                    i64::try_from(wish.lanes).unwrap_or(i64::MAX)
-                ],
-                |r| Ok((Lease { lane: r.get(0)?, token: r.get(1)? }, r.get(2)?)),
-            )?
+            .query_map(params![wish.subscriber.0, now.micros(), i64::try_from(wish.lanes).unwrap_or(i64::MAX)], |r| {
+                Ok((r.get(0)?, r.get(1)?))
+            })?
             .collect::<rusqlite::Result<_>>()?;
-        for (lease, conversation) in lanes {
+        for (lane, has_expired) in due {
+            let (token, conversation) = tx
+                .connection
+                .prepare_cached(
+                    "UPDATE lanes SET token = token + 1, leased = 1, due_at = ?2 WHERE id = ?1
+                     RETURNING token, conversation",
+                )?
+                .query_row(params![lane, now.plus(lease).micros()], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            if has_expired {
+                cut_short(tx.connection, lane, now)?;
+            }
+            let lease = Lease { lane, token };
             let Some(owed) = head(tx.connection, lease.lane)? else {
                 settle(tx.connection, lease.lane)?;
                 continue;

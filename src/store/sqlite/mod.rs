@@ -24,13 +24,12 @@ use super::listing::{
 };
 use super::replay::{History, Kept, KeptQuery, Repair};
 use super::trace::{Trace, TraceQuery};
-use super::{Access, Store, StoreError};
+use super::{Access, Opening, Store, StoreError};
 use crate::domain::account::Account;
 use crate::domain::delivery::Order;
 use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
-use crate::metrics::Metrics;
 use checkpoint::Bell;
 use rusqlite::{Connection, params};
 use std::fs::{File, TryLockError};
@@ -53,12 +52,8 @@ struct Sqlite {
     lock: Mutex<Option<File>>,
 }
 
-pub(super) fn open(
-    path: &Path,
-    access: Access,
-    now: Timestamp,
-    metrics: &Metrics,
-) -> Result<Arc<dyn Store>, StoreError> {
+pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
+    let Opening { access, now, metrics, .. } = *opening;
     let lock = if access == Access::Serve { Some(lock(path)?) } else { None };
     let connection = schema::connect(path, access, now)?;
     if access == Access::Serve {

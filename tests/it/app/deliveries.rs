@@ -159,7 +159,7 @@ async fn gone_means_disabled_until_somebody_enables_it_again() {
     subscriber.next().await;
     app.until(|all| all[0].row.attempts == 1).await;
     app.accept(&payload("m2", "U2", "another conversation")).await;
-    let store = app.beside();
+    let store = app.beside().await;
     let backlog = store.backlog().await.unwrap().remove(0);
     assert_eq!(backlog.owed, 4, "what it is owed stays owed");
     assert!(backlog.subscriber.disabled.unwrap().1.contains("410"));
@@ -183,7 +183,7 @@ async fn a_replay_is_sent_again_and_says_so() {
     let first = subscriber.next().await;
     subscriber.next().await;
     let done = app.until(|all| all.iter().all(|d| d.row.state == State::Delivered)).await;
-    let store = app.beside();
+    let store = app.beside().await;
     let now = (birdwire::app::system_clock())();
     store.replay(ReplayOf::Deliveries(vec![done[0].row.id]), now).await.unwrap();
     store.close().await;

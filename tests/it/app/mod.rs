@@ -159,21 +159,23 @@ signing_keys = ["other-{KEY}"]
         lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(n, v)| (n.to_owned(), v.parse().unwrap())).collect()
     }
 
-    fn open(&self, access: Access) -> Arc<dyn Store> {
-        store::open(&self.config.store.url, access, (app::system_clock())(), &Metrics::new().unwrap()).unwrap()
+    async fn open(&self, access: Access) -> Arc<dyn Store> {
+        let metrics = Metrics::new().unwrap();
+        let opening = app::opening(access, (app::system_clock())(), &metrics, 2);
+        store::open(&self.config.store.url, opening).await.unwrap()
     }
 
     /// The store as a command sees it beside the gateway.
-    pub(crate) fn beside(&self) -> Arc<dyn Store> {
-        self.open(Access::Write)
+    pub(crate) async fn beside(&self) -> Arc<dyn Store> {
+        self.open(Access::Write).await
     }
 
     pub(crate) async fn events(&self) -> Vec<EventRow> {
-        self.open(Access::Read).events(EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap()
+        self.open(Access::Read).await.events(EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap()
     }
 
     pub(crate) async fn deliveries(&self) -> Vec<DeliveryDetail> {
-        let store = self.open(Access::Read);
+        let store = self.open(Access::Read).await;
         let mut found = Vec::new();
         for row in store.deliveries(DeliveryQuery { limit: 1000, ..DeliveryQuery::default() }).await.unwrap() {
             found.push(store.delivery(row.id).await.unwrap().unwrap());

@@ -378,7 +378,7 @@ async fn a_clock_that_is_set_back_stops_nothing() {
     let delivered = async { while bench.world.states().await != [0, 0, 1, 0, 0] {} };
     tokio::time::timeout(PATIENCE, delivered).await.expect("it is recorded");
     // What another process changes gives no hint: only looking again finds it.
-    let beside = open(&bench.world.place, Access::Write).unwrap();
+    let beside = open(&bench.world.place, Access::Write).await.unwrap();
     beside.replay(ReplayOf::Deliveries(vec![bench.world.deliveries().await[0].id]), at(1)).await.unwrap();
     beside.close().await;
     assert_eq!(subscriber.next().await.header("x-birdwire-replay"), "true");

@@ -2,7 +2,7 @@
 //! once, and what was taken back is kept nowhere.
 
 use super::Engine;
-use super::world::{Note, Scribe, World, account, at, note, said};
+use super::world::{DAY, Note, Scribe, World, account, at, note, said};
 use birdwire::domain::account::Account;
 use birdwire::domain::delivery::{Order, State};
 use birdwire::domain::event::{Content, End, InboundEvent, Unsent};
@@ -297,7 +297,7 @@ pub(crate) async fn cancelled_deliveries_are_removed_with_time(engine: &dyn Engi
     assert_eq!(world.states().await, [0, 0, 3, 0, 3]);
     // Fewer at a time than were cancelled: those that were never attempted must not hide the others.
     for _ in 0..3 {
-        world.store.retain(at(0), at(1000), 2).await.unwrap();
+        world.store.retain(at(0), at(DAY), 2).await.unwrap();
     }
     assert_eq!(world.deliveries().await, []);
     world.end().await;

@@ -1,7 +1,7 @@
 //! Keeping webhooks: each event once, with one end.
 
 use super::Engine;
-use super::world::{World, account, at, messages, note, riddle};
+use super::world::{DAY, World, account, at, messages, note, riddle};
 use birdwire::domain::delivery::Order;
 use birdwire::domain::event::{End, QuarantineReason};
 use birdwire::domain::route::{Interest, SubscriberId};
@@ -123,7 +123,7 @@ pub(crate) async fn what_cannot_be_understood_is_kept(engine: &dyn Engine) {
     // Nobody can say what a repeat of it is, so each is kept; one webhook is kept once, whatever is in it.
     let inbound = world.inbound(account(1), at(5), vec![riddle()]);
     assert_eq!(world.store.commit_inbound(inbound).await.unwrap().ends[0].state(), "quarantined");
-    assert_eq!(world.store.retain(at(1000), at(0), 100).await.unwrap().raw, 2);
+    assert_eq!(world.store.retain(at(DAY), at(0), 100).await.unwrap().raw, 2);
     world.end().await;
 }
 
@@ -133,7 +133,7 @@ pub(crate) async fn a_webhook_without_events_is_accounted_for(engine: &dyn Engin
     assert_eq!(world.store.commit_inbound(inbound).await.unwrap().ends, [End::Ignored]);
     let events = world.events().await;
     assert_eq!((events.len(), &events[0].end, events[0].account), (1, &End::Ignored, account(1).id));
-    assert_eq!(world.store.retain(at(1000), at(0), 100).await.unwrap().raw, 0, "there is nothing in it to keep");
+    assert_eq!(world.store.retain(at(DAY), at(0), 100).await.unwrap().raw, 0, "there is nothing in it to keep");
     world.end().await;
 }
 

@@ -10,22 +10,10 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-pub(crate) async fn only_one_may_serve(engine: &dyn Engine) {
-    let world = World::simple(engine).await;
-    let why = refused(open(&world.place, Access::Serve));
-    assert!(why.contains("another birdwire serves"), "{why}");
-    // The refused one took nothing from the one that serves.
-    world.write("U1", &["a"]).await;
-    world.claim_one(at(0)).await;
-    refused(open(&world.place, Access::Serve));
-    assert_eq!(world.states().await, [0, 1, 0, 0, 0]);
-    world.reopen().await.end().await;
-}
-
 pub(crate) async fn nothing_is_read_where_nothing_is(engine: &dyn Engine) {
     let place = engine.place();
     for access in [Access::Read, Access::Write] {
-        let why = refused(open(&place, access));
+        let why = refused(open(&place, access).await);
         assert!(why.contains("birdwire serve"), "it says what makes one: {why}");
     }
 }
@@ -37,7 +25,7 @@ pub(crate) async fn a_newer_schema_is_refused(engine: &dyn Engine) {
     drop(world.store);
     engine.age(&place);
     for access in [Access::Serve, Access::Read, Access::Write] {
-        let why = refused(open(&place, access));
+        let why = refused(open(&place, access).await);
         assert!(why.contains("version 99") && why.contains("newer birdwire"), "{why}");
     }
 }
@@ -45,8 +33,8 @@ pub(crate) async fn a_newer_schema_is_refused(engine: &dyn Engine) {
 pub(crate) async fn others_read_and_write_beside_the_one_that_serves(engine: &dyn Engine) {
     let world = World::simple(engine).await;
     world.write("U1", &["a"]).await;
-    let reader = open(&world.place, Access::Read).unwrap();
-    let writer = open(&world.place, Access::Write).unwrap();
+    let reader = open(&world.place, Access::Read).await.unwrap();
+    let writer = open(&world.place, Access::Write).await.unwrap();
     let all = DeliveryQuery { limit: 10, ..DeliveryQuery::default() };
     assert_eq!(reader.deliveries(all.clone()).await.unwrap(), world.deliveries().await);
     let leased = world.claim_one(at(1)).await;

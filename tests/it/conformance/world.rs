@@ -16,7 +16,7 @@ use birdwire::metrics::Metrics;
 use birdwire::store::inbound::{Inbound, Outlet, Prepared};
 use birdwire::store::lane::{Advance, Attempt, Claim, Claimed, Leased, Verdict};
 use birdwire::store::listing::{Backlog, DeliveryQuery, DeliveryRow, EventQuery, EventRow};
-use birdwire::store::{self, Access, Store, StoreError};
+use birdwire::store::{self, Access, LeaseClock, Opening, Store, StoreError};
 use birdwire::voipbin::Renderer;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,24 @@ use uuid::Uuid;
 /// How long lanes are leased here.
 pub(crate) const LEASE: Duration = Duration::from_mins(1);
 
+/// An engine may remove what is old a whole day at a time; cases begin with one.
+pub(crate) const DAY: u64 = 86_400;
+
 /// So many seconds into the case.
 pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_225_600_000_000).plus(Duration::from_secs(seconds))
 }
 
-pub(crate) fn open(place: &Place, access: Access) -> Result<Arc<dyn Store>, StoreError> {
-    store::open(&place.url, access, at(0), &Metrics::new().unwrap())
+/// Leases go by the hand-moved clock.
+pub(crate) async fn open(place: &Place, access: Access) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(place, access, LeaseClock::Caller).await
+}
+
+pub(crate) async fn open_with(place: &Place, access: Access, clock: LeaseClock) -> Result<Arc<dyn Store>, StoreError> {
+    let metrics = Metrics::new().unwrap();
+    let chance = || fastrand::u128(..);
+    let opening = Opening { access, now: at(0), metrics: &metrics, connections: 6, chance, clock };
+    store::open(&place.url, opening).await
 }
 
 /// Why it was refused: the whole chain.
@@ -167,7 +178,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(engine: &dyn Engine, subscribers: &[(Interest, Order)]) -> Self {
         let place = engine.place();
-        let store = open(&place, Access::Serve).unwrap();
+        let store = open(&place, Access::Serve).await.unwrap();
         let world = Self { place, store, subscribers: subscribers.to_vec() };
         world.register().await;
         world
@@ -193,7 +204,7 @@ impl World {
     pub(crate) async fn reopen_with(self, subscribers: &[(Interest, Order)]) -> Self {
         self.store.close().await;
         drop(self.store);
-        let store = open(&self.place, Access::Serve).unwrap();
+        let store = open(&self.place, Access::Serve).await.unwrap();
         let world = Self { place: self.place, store, subscribers: subscribers.to_vec() };
         world.register().await;
         world

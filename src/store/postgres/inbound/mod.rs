@@ -1,0 +1,98 @@
+//! Keeping webhooks, many in one transaction of three round trips: begin and ids; what is known; what is new, with
+//! the commit.
+//!
+//! What is known is read under locks that every node takes in the same order: dedupe keys, then conversations, then
+//! lanes. Whoever holds a conversation knows everything about its messages until the commit.
+
+pub(super) mod known;
+pub(super) mod work;
+pub(super) mod write;
+
+use super::connect::{Database, Session};
+use super::error::Failure;
+use super::flush::{Flush, begin};
+use super::names::Names;
+use super::outbox;
+use crate::domain::event::{Content, Quarantine, QuarantineReason};
+use crate::store::inbound::{Inbound, Receipt};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// Keeps webhooks.
+pub(super) struct Webhooks {
+    pub(super) database: Arc<Database>,
+    pub(super) names: Arc<Names>,
+    pub(super) hint: Arc<Notify>,
+}
+
+/// What became of a webhook, and whether somebody is owed something for it.
+pub(super) type Kept = (Receipt, bool);
+
+impl Flush for Webhooks {
+    type Item = Inbound;
+    type Answer = Kept;
+
+    async fn flush(
+        &self,
+        session: &Session,
+        id: Uuid,
+        items: &[Inbound],
+        promised: &mut Option<Vec<Kept>>,
+    ) -> Result<(), Failure> {
+        let accounts = self.names.accounts(session, items.iter().map(|i| i.account.id.0)).await?;
+        let wanted = items.iter().flat_map(|i| i.outlet.routes.subscribers());
+        let subscribers = self.names.subscribers(session, wanted).await?;
+
+        let now = items.first().and_then(|i| self.database.clock(i.received_at));
+        let mut rows = work::Ids::new(work::likely(items));
+        let take = rows.take(session);
+        let (begun, taken) = tokio::join!(biased; begin(session, id, now), take);
+        begun?;
+        taken?;
+        let asks = known::asks(items, &accounts, &mut rows, session).await?;
+        let mut known = known::read(session, &asks).await?;
+
+        let mut work = work::Work::new(&self.database, &subscribers, rows);
+        let mut answers = Vec::with_capacity(items.len());
+        for (index, inbound) in items.iter().enumerate() {
+            let asks: Vec<&known::Ask<'_>> = asks.iter().filter(|ask| ask.inbound == index).collect();
+            answers.push(work.keep(inbound, accounts[&inbound.account.id.0], &asks, &mut known));
+        }
+        work.number(session).await?;
+        *promised = Some(answers);
+        if work.is_plain() {
+            return write::all(session, &work, &known, true).await;
+        }
+        write::all(session, &work, &known, false).await?;
+        for (webhook, message, inbound) in &work.repeats {
+            if known::is_taken_back(session, *message).await? {
+                outbox::erase_raw(session, &*inbound.erase, *webhook, *message).await?;
+            }
+        }
+        for (row, message, inbound) in &work.erased {
+            outbox::erase(session, &*inbound.erase, *row, *message).await?;
+        }
+        Ok(session.batch_execute("COMMIT").await?)
+    }
+
+    fn rescue(&self, item: &mut Inbound, why: &str) -> bool {
+        let is_kept_aside = |prepared: &crate::store::inbound::Prepared| matches!(&prepared.event.content, Content::Quarantined(q) if q.reason == QuarantineReason::Unstorable);
+        if item.events.is_empty() || item.events.iter().all(is_kept_aside) {
+            return false;
+        }
+        // What no row can hold is kept raw instead.
+        for prepared in &mut item.events {
+            prepared.event.key = None;
+            prepared.event.content = Content::Quarantined(Quarantine::new(QuarantineReason::Unstorable, why));
+            prepared.created.clear();
+        }
+        true
+    }
+
+    fn committed(&self, answers: &[Kept]) {
+        if answers.iter().any(|(_, owed)| *owed) {
+            self.hint.notify_one();
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The engine for several nodes: one PostgreSQL database, any number of processes.
+//!
+//! Nodes know nothing of each other; what they share is in the database, and whatever has to be exclusive is a row
+//! that somebody locks. Leases go by the database's clock.
+
+mod address;
+mod attempts;
+mod connect;
+mod error;
+mod flush;
+mod inbound;
+mod lanes;
+mod messages;
+mod names;
+mod outbox;
+mod reads;
+mod replay;
+mod retention;
+mod schema;
+mod sql;
+mod trace;
+
+use super::inbound::{Inbound, Receipt};
+use super::lane::{Advance, Attempt, Claim, Claimed, Lease};
+use super::listing::{
+    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
+    SubscriberRow,
+};
+use super::replay::{History, Kept, KeptQuery, Repair};
+use super::trace::{Trace, TraceQuery};
+use super::{Access, Opening, Store, StoreError};
+use crate::domain::account::Account;
+use crate::domain::delivery::Order;
+use crate::domain::ids::{AccountId, MessageId};
+use crate::domain::route::SubscriberId;
+use crate::domain::time::Timestamp;
+use attempts::Attempts;
+use connect::{Database, PATIENCE, Session, settle};
+use error::Failure;
+use flush::{Queue, stopped};
+use inbound::Webhooks;
+use lanes::Claims;
+use names::Names;
+use schema::Trouble;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Webhooks, or attempts, that may wait in one queue.
+const QUEUE: usize = 2048;
+
+/// How long a webhook waits for its commit before its provider is told to come back. It is committed all the same
+/// when the database wakes up; the repeat is then recognised.
+const ANSWER: Duration = Duration::from_millis(900);
+
+/// How long reading and administration may take.
+const LEISURE: Duration = Duration::from_mins(1);
+
+/// How often the keeper looks after things, and while something is amiss.
+const KEEP: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(200));
+
+/// How often partitions are looked for.
+const PARTITIONS: Duration = Duration::from_mins(30);
+
+struct Postgres {
+    shared: Arc<Shared>,
+    /// `None` for a store that is only read, and after `close`.
+    queues: Mutex<Option<Arc<Queues>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    stop: CancellationToken,
+}
+
+/// What calls and background tasks share.
+struct Shared {
+    database: Arc<Database>,
+    names: Arc<Names>,
+    claims: Claims,
+    hint: Arc<Notify>,
+    /// The subscribers of this process, for as long as the database does not know of them.
+    unregistered: Mutex<Option<Vec<(SubscriberId, Order)>>>,
+    failure: watch::Sender<Option<String>>,
+}
+
+struct Queues {
+    webhooks: Vec<Queue<Webhooks>>,
+    attempts: Queue<Attempts>,
+}
+
+pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
+    let Opening { access, now, metrics, connections, chance, clock } = *opening;
+    let database = Arc::new(Database::new(address::parse(url)?, connections, clock, chance));
+    let (names, hint) = (Arc::new(Names::default()), Arc::new(Notify::new()));
+    let is_ready = match prepare(&database, access, now).await {
+        Ok(()) => true,
+        Err(Trouble::Unusable(error)) => return Err(error),
+        // Whoever only looks, or changes a thing by hand, has nothing to wait for.
+        Err(Trouble::Failure(failure)) if access != Access::Serve => return Err(unreachable_now(failure)),
+        // The reason was logged when it was found.
+        Err(Trouble::Failure(_)) => false,
+    };
+    let shared = Arc::new(Shared {
+        database: database.clone(),
+        names: names.clone(),
+        claims: Claims::default(),
+        hint: hint.clone(),
+        unregistered: Mutex::new(None),
+        failure: watch::Sender::new(None),
+    });
+    let (mut queues, mut tasks, stop) = (None, Vec::new(), CancellationToken::new());
+    if access != Access::Read {
+        // Enough that one commits while others gather, and connections left for everything else.
+        let mut webhooks = Vec::new();
+        for _ in 0..connections.div_ceil(3).clamp(1, 4) {
+            let flush = Webhooks { database: database.clone(), names: names.clone(), hint: hint.clone() };
+            let (queue, task) = flush::start(Arc::new(flush), database.clone(), metrics.clone(), QUEUE);
+            webhooks.push(queue);
+            tasks.push(task);
+        }
+        let flush = Attempts { database: database.clone(), hint };
+        let (attempts, task) = flush::start(Arc::new(flush), database, metrics.clone(), QUEUE);
+        tasks.push(task);
+        queues = Some(Arc::new(Queues { webhooks, attempts }));
+    }
+    if access == Access::Serve {
+        tasks.push(tokio::spawn(keep(shared.clone(), is_ready, stop.clone())));
+    }
+    Ok(Arc::new(Postgres { shared, queues: Mutex::new(queues), tasks: Mutex::new(tasks), stop }))
+}
+
+fn unreachable_now(failure: Failure) -> StoreError {
+    match StoreError::from(failure) {
+        StoreError::Unavailable { detail, source } => {
+            StoreError::Unusable { detail: format!("the database cannot be reached: {detail}"), source }
+        }
+        other => other,
+    }
+}
+
+/// Sees to it that the schema is right.
+async fn prepare(database: &Database, access: Access, now: Timestamp) -> Result<(), Trouble> {
+    let session = database.first().await?;
+    if access == Access::Serve {
+        schema::migrate(&session, now).await?;
+        schema::partitions(&session, now).await?;
+    } else {
+        schema::check(&session).await?;
+    }
+    Ok(())
+}
+
+/// Finishes a start that found no database, and looks after what has to be done now and then.
+async fn keep(shared: Arc<Shared>, mut is_ready: bool, stop: CancellationToken) {
+    let mut looked = Instant::now();
+    loop {
+        let amiss = !is_ready || shared.unregistered().is_some() || shared.database.is_down();
+        let pause = if amiss { KEEP.1 } else { KEEP.0 };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        if !is_ready {
+            match shared.start().await {
+                Ok(()) => is_ready = true,
+                Err(Trouble::Unusable(error)) => {
+                    shared.failure.send_replace(Some(error.to_string()));
+                    return;
+                }
+                Err(Trouble::Failure(_)) => continue,
+            }
+        }
+        if let Err(error) = shared.look_after(looked.elapsed() >= PARTITIONS).await {
+            // Whether the database is away is said once, where that is noticed.
+            tracing::debug!(error = &error as &dyn std::error::Error, "the store could not be looked after");
+        } else if looked.elapsed() >= PARTITIONS {
+            looked = Instant::now();
+        }
+    }
+}
+
+/// Runs `$work` on a connection of its own.
+macro_rules! on {
+    ($shared:expr, $patience:expr, |$session:ident| $work:expr) => {{
+        let owned = $shared.database.session().await?;
+        let outcome = {
+            let $session = &owned;
+            timeout($patience, $work).await
+        };
+        settle(&$shared.database, owned, outcome).await
+    }};
+}
+
+impl Shared {
+    fn unregistered(&self) -> Option<Vec<(SubscriberId, Order)>> {
+        self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn start(&self) -> Result<(), Trouble> {
+        let session = self.database.first().await?;
+        let now = sql::database_now(&session).await?;
+        schema::migrate(&session, now).await?;
+        Ok(schema::partitions(&session, now).await?)
+    }
+
+    async fn look_after(&self, partitions: bool) -> Result<(), StoreError> {
+        if let Some(subscribers) = self.unregistered() {
+            on!(self, PATIENCE, |session| self.names.register(session, &subscribers))?;
+            self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        } else if self.database.is_down() {
+            on!(self, PATIENCE, |session| async { Ok(sql::database_now(session).await.map(|_| ())?) })?;
+            self.hint.notify_one();
+        }
+        if partitions {
+            let made = async |session: &Session| {
+                let now = sql::database_now(session).await?;
+                Ok(schema::partitions(session, now).await?)
+            };
+            on!(self, LEISURE, |session| made(session))?;
+        }
+        Ok(())
+    }
+}
+
+impl Postgres {
+    fn queues(&self) -> Result<Arc<Queues>, StoreError> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopped)
+    }
+}
+
+/// Events of one conversation take one way, so that they stay in the order in which they came.
+fn way(inbound: &Inbound, ways: usize) -> usize {
+    let mut hash = DefaultHasher::new();
+    let first = inbound.events.first().and_then(|prepared| prepared.event.content.sighting());
+    match first {
+        Some(sighting) => sighting.conversation_id(&inbound.account).0.hash(&mut hash),
+        None => inbound.account.id.0.hash(&mut hash),
+    }
+    usize::try_from(hash.finish() % u64::try_from(ways.max(1)).unwrap_or(1)).unwrap_or_default()
+}
+
+#[async_trait::async_trait]
+impl Store for Postgres {
+    async fn commit_inbound(&self, inbound: Inbound) -> Result<Receipt, StoreError> {
+        let queues = self.queues()?;
+        let queue = queues.webhooks.get(way(&inbound, queues.webhooks.len())).ok_or_else(stopped)?;
+        // Fewer than may wait: by hand, or in a test, whoever waits longer is answered all the same.
+        let answer = queue.offer(inbound)?;
+        drop(queues);
+        match timeout(ANSWER, answer).await {
+            Ok(answer) => answer.map_err(|_| stopped())?.map(|(receipt, _)| receipt),
+            Err(_) => Err(Failure::silent().into()),
+        }
+    }
+
+    async fn register_subscribers(&self, subscribers: &[(SubscriberId, Order)]) -> Result<(), StoreError> {
+        self.queues()?;
+        *self.shared.unregistered.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscribers.to_vec());
+        match self.shared.look_after(false).await {
+            // It will be made up for as soon as the database is there.
+            Err(StoreError::Unavailable { .. }) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn claim_lanes(&self, claims: Vec<Claim>, now: Timestamp, lease: Duration) -> Result<Claimed, StoreError> {
+        self.queues()?;
+        let shared = &self.shared;
+        Ok(on!(shared, PATIENCE, |session| shared.claims.claim(&shared.database, session, &claims, now, lease))?)
+    }
+
+    async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError> {
+        Ok(self.queues()?.attempts.submit(attempt).await?.0)
+    }
+
+    async fn release_lanes(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
+        self.queues()?;
+        on!(self.shared, PATIENCE, |session| lanes::release(session, &leases))?;
+        self.shared.hint.notify_one();
+        Ok(())
+    }
+
+    async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError> {
+        self.queues()?;
+        let changed = on!(self.shared, PATIENCE, |session| replay::disable(session, &subscriber.0, &why, now))?;
+        self.shared.names.forget();
+        Ok(changed)
+    }
+
+    async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError> {
+        self.queues()?;
+        let shared = &self.shared;
+        let changed = on!(shared, LEISURE, |session| replay::enable(&shared.database, session, &subscriber.0, now))?;
+        shared.names.forget();
+        shared.claims.forget();
+        shared.hint.notify_one();
+        Ok(changed)
+    }
+
+    async fn replay(&self, of: ReplayOf, now: Timestamp) -> Result<Replayed, StoreError> {
+        self.queues()?;
+        let shared = &self.shared;
+        let replayed = on!(shared, LEISURE, |session| replay::replay(&shared.database, session, &of, now))?;
+        shared.hint.notify_one();
+        Ok(replayed)
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| reads::events(session, &query))?)
+    }
+
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<DeliveryRow>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| reads::deliveries(session, &query))?)
+    }
+
+    async fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| reads::details(session, &[id]))?.pop())
+    }
+
+    async fn kept(&self, query: KeptQuery) -> Result<Vec<Kept>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| replay::kept(session, &query))?)
+    }
+
+    async fn history(&self, account: Arc<Account>, message: MessageId) -> Result<Option<History>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| replay::history(session, &account, message))?)
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<bool, StoreError> {
+        self.queues()?;
+        let shared = &self.shared;
+        let names = &shared.names;
+        let done = on!(shared, LEISURE, |session| replay::repair(&shared.database, session, names, &repair))?;
+        shared.hint.notify_one();
+        Ok(done)
+    }
+
+    async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| trace::trace(session, &query))?)
+    }
+
+    async fn accounts(&self) -> Result<Vec<AccountId>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| reads::accounts(session))?)
+    }
+
+    async fn subscribers(&self) -> Result<Vec<SubscriberRow>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| reads::subscribers(session))?)
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, StoreError> {
+        Ok(on!(self.shared, LEISURE, |session| reads::backlog(session))?)
+    }
+
+    async fn retain(
+        &self,
+        raw_before: Timestamp,
+        finished_before: Timestamp,
+        limit: usize,
+    ) -> Result<Retained, StoreError> {
+        self.queues()?;
+        Ok(on!(self.shared, LEISURE, |session| retention::retain(session, raw_before, finished_before, limit))?)
+    }
+
+    async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.queues()?;
+        Ok(on!(self.shared, PATIENCE, |session| sql::probe(session, now))?)
+    }
+
+    async fn work_hint(&self) {
+        self.shared.hint.notified().await;
+    }
+
+    async fn failed(&self) -> StoreError {
+        let mut failure = self.shared.failure.subscribe();
+        let detail = failure.wait_for(Option::is_some).await.ok().and_then(|detail| detail.clone());
+        match detail {
+            Some(detail) => StoreError::Unusable { detail, source: None },
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(&self) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.stop.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // One that panicked has printed where.
+            task.await.ok();
+        }
+        self.shared.database.close();
+    }
+}

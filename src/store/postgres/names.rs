@@ -1,0 +1,123 @@
+//! Rows of accounts and subscribers, known by heart for a while.
+
+use super::connect::Session;
+use super::error::Failure;
+use crate::domain::delivery::Order;
+use crate::domain::route::SubscriberId;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How long another process's changes of subscribers may go unnoticed.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Row and orderedness of every subscriber.
+type Subscribers = HashMap<String, (i64, bool)>;
+
+/// What is known by heart.
+#[derive(Default)]
+pub(super) struct Names {
+    accounts: Mutex<HashMap<Uuid, i64>>,
+    subscribers: Mutex<Option<(Instant, Subscribers)>>,
+}
+
+impl Names {
+    /// The rows of these accounts; unknown ones are made.
+    pub(super) async fn accounts(
+        &self,
+        session: &Session,
+        wanted: impl Iterator<Item = Uuid>,
+    ) -> Result<HashMap<Uuid, i64>, Failure> {
+        let mut rows = HashMap::new();
+        for id in wanted {
+            let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+            if let std::collections::hash_map::Entry::Vacant(place) = rows.entry(id) {
+                place.insert(match known {
+                    Some(row) => row,
+                    None => self.account(session, id).await?,
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn account(&self, session: &Session, id: Uuid) -> Result<i64, Failure> {
+        let row = session
+            .query_one(
+                "INSERT INTO accounts (id, uuid) VALUES (nextval('row_ids'), $1)
+                 ON CONFLICT (uuid) DO UPDATE SET uuid = excluded.uuid RETURNING id",
+                &[&id],
+            )
+            .await?
+            .get(0);
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(id, row);
+        Ok(row)
+    }
+
+    /// Every subscriber, these among them; unknown ones are made.
+    pub(super) async fn subscribers<'a>(
+        &self,
+        session: &Session,
+        wanted: impl Iterator<Item = &'a SubscriberId>,
+    ) -> Result<Subscribers, Failure> {
+        let known = {
+            let known = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            known.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, rows)| rows.clone())
+        };
+        let mut rows = if let Some(rows) = known {
+            rows
+        } else {
+            let select = session.prepare_cached("SELECT name, id, ordered FROM subscribers").await?;
+            let rows: Subscribers =
+                session.query(&select, &[]).await?.iter().map(|r| (r.get(0), (r.get(1), r.get(2)))).collect();
+            *self.subscribers.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rows.clone()));
+            rows
+        };
+        for SubscriberId(name) in wanted {
+            if !rows.contains_key(name) {
+                let row = session
+                    .query_one(
+                        "INSERT INTO subscribers (id, name, configured, ordered) VALUES (nextval('row_ids'), $1, true, true)
+                         ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, ordered",
+                        &[name],
+                    )
+                    .await?;
+                rows.insert(name.clone(), (row.get(0), row.get(1)));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Makes these subscribers the configured ones.
+    pub(super) async fn register(
+        &self,
+        session: &Session,
+        subscribers: &[(SubscriberId, Order)],
+    ) -> Result<(), Failure> {
+        let names: Vec<&str> = subscribers.iter().map(|(id, _)| id.0.as_str()).collect();
+        let ordered: Vec<bool> = subscribers.iter().map(|(_, order)| *order != Order::None).collect();
+        // In the order of names, as everybody: two nodes may start at once.
+        session.batch_execute("BEGIN").await?;
+        session.query("SELECT id FROM subscribers ORDER BY name FOR UPDATE", &[]).await?;
+        session.execute("UPDATE subscribers SET configured = false WHERE NOT name = ANY($1)", &[&names]).await?;
+        session
+            .execute(
+                "INSERT INTO subscribers (id, name, configured, ordered)
+                 SELECT nextval('row_ids'), name, true, ordered FROM unnest($1::text[], $2::bool[]) AS t(name, ordered)
+                 ORDER BY name
+                 ON CONFLICT (name) DO UPDATE SET configured = true, ordered = excluded.ordered",
+                &[&names, &ordered],
+            )
+            .await?;
+        session.batch_execute("COMMIT").await?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Subscribers may have changed.
+    pub(super) fn forget(&self) {
+        *self.subscribers.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
