@@ -21,6 +21,7 @@ use crate::ingest::Ingest;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 use crate::store::inbound::Outlet;
+use crate::store::listing::Migrated;
 use crate::store::{self, Access, LeaseClock, Opening, Store, StoreError};
 use crate::telemetry;
 use crate::voipbin::Renderer;
@@ -121,13 +122,35 @@ pub fn log(config: &Config) -> Result<(), Box<dyn std::error::Error + Send + Syn
 /// Opens the configured store.
 pub async fn open_store(config: &StoreConfig, access: Access, clock: &Clock) -> Result<Arc<dyn Store>, AppError> {
     let metrics = Metrics::new()?;
-    let opening = opening(access, clock(), &metrics, config.connections);
+    let opening = opening(access, clock(), &metrics, config.connections, "");
     Ok(store::open(&config.url, opening).await?)
 }
 
+/// Makes the configured store's schema, or brings it up to date.
+pub async fn migrate_store(config: &StoreConfig, clock: &Clock) -> Result<Migrated, AppError> {
+    let metrics = Metrics::new()?;
+    let opening = opening(Access::Serve, clock(), &metrics, config.connections, "");
+    Ok(store::migrate(&config.url, opening).await?)
+}
+
 /// How a store is opened here: with the system's chance, by the store's own clock.
-pub fn opening(access: Access, now: Timestamp, metrics: &Metrics, connections: usize) -> Opening<'_> {
-    Opening { access, now, metrics, connections, chance: || fastrand::u128(..), clock: LeaseClock::Store }
+pub fn opening<'a>(
+    access: Access,
+    now: Timestamp,
+    metrics: &'a Metrics,
+    connections: usize,
+    node: &'a str,
+) -> Opening<'a> {
+    Opening { access, now, metrics, connections, node, chance: || fastrand::u128(..), clock: LeaseClock::Store }
+}
+
+/// Where this process can be found: the machine, and what it listens on.
+fn node_name(listener: &TcpListener) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let machine = machine.unwrap_or_default();
+    listener
+        .local_addr()
+        .map_or_else(|_| machine.trim().to_owned(), |at| format!("{} {at}", machine.trim()).trim().to_owned())
 }
 
 /// An account with what understands its webhooks.
@@ -166,7 +189,8 @@ pub fn ingest(
 /// Runs the gateway on `listener` until it is told to end, or breaks.
 pub async fn serve(config: &Config, listener: TcpListener, clock: Clock, shutdown: Shutdown) -> Result<(), AppError> {
     let metrics = Metrics::new()?;
-    let opening = opening(Access::Serve, clock(), &metrics, config.store.connections);
+    let node = node_name(&listener);
+    let opening = opening(Access::Serve, clock(), &metrics, config.store.connections, &node);
     let store = store::open(&config.store.url, opening).await?;
     let result = run(config, listener, clock, shutdown, &store, metrics).await;
     store.close().await;
@@ -275,6 +299,7 @@ fn dispatcher(
         subscribers,
         concurrency: delivery.concurrency,
         lease: delivery.lease,
+        fresh: delivery.lease.saturating_sub(delivery.attempt_timeout),
         clock,
         jitter: Box::new(fastrand::f64),
         metrics,

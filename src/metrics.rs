@@ -37,6 +37,8 @@ pub struct Metrics {
     pub attempt_seconds: HistogramVec,
     /// From commit to a subscriber's 2xx.
     pub delivery_seconds: HistogramVec,
+    /// Duration of a look for due lanes that found some.
+    pub claim_seconds: Histogram,
     /// Leases lost before their attempt was recorded.
     pub leases_lost: IntCounter,
     /// Deliveries owed, by subscriber.
@@ -74,6 +76,7 @@ impl Metrics {
             attempts: counters(&r, "attempts_total", "Delivery attempts by outcome.", &["subscriber", "outcome"])?,
             attempt_seconds: histograms(&r, "attempt_seconds", "Duration of a delivery attempt.")?,
             delivery_seconds: histograms(&r, "delivery_seconds", "Time from commit to a subscriber's 2xx.")?,
+            claim_seconds: histogram(&r, "claim_seconds", "Duration of a claim that found due lanes.", &SECONDS)?,
             leases_lost: counter(&r, "leases_lost_total", "Leases lost before their attempt was recorded.")?,
             owed: gauges(&r, "owed", "Deliveries owed.")?,
             dead: gauges(&r, "dead_letters", "Deliveries given up.")?,

@@ -147,7 +147,7 @@ impl Bench {
         let folder = tempfile::tempdir().context("there is no folder for a temporary store")?;
         let url = format!("sqlite:{}", folder.path().join("convert.db").display());
         let metrics = Metrics::new()?;
-        let store = store::open(&url, app::opening(Access::Serve, (app::system_clock())(), &metrics, 1)).await?;
+        let store = store::open(&url, app::opening(Access::Serve, (app::system_clock())(), &metrics, 1, "")).await?;
         let reader = SubscriberId(READER.to_owned());
         store.register_subscribers(&[(reader.clone(), Order::Strict)]).await?;
         let interest = Interest { subscriber: reader, events: vec!["*".to_owned()], accounts: Vec::new() };

@@ -10,6 +10,8 @@ mod demo;
 mod events;
 mod health;
 mod listen;
+mod migrate;
+mod nodes;
 mod output;
 mod replay;
 mod send;
@@ -58,6 +60,10 @@ enum Command {
     Replay(replay::Options),
     /// List subscribers and resume one that was disabled
     Subscribers(subscribers::Options),
+    /// List the processes that serve a store in a database
+    Nodes(nodes::Options),
+    /// Make the store's schema, or bring it up to date
+    Migrate(migrate::Options),
     /// Print the version
     Version(version::Options),
 }
@@ -171,6 +177,8 @@ async fn run(command: Command) -> Done {
         Command::Trace(options) => trace::run(options).await,
         Command::Replay(options) => replay::run(options).await,
         Command::Subscribers(options) => subscribers::run(options).await,
+        Command::Nodes(options) => nodes::run(options).await,
+        Command::Migrate(options) => migrate::run(options).await,
         Command::Version(options) => version::run(&options),
     }
 }

@@ -35,6 +35,8 @@ pub struct Dispatcher {
     pub concurrency: usize,
     /// How long a lane is leased.
     pub lease: Duration,
+    /// For how long of its lease a lane may be begun with: an attempt that takes as long as it may must end in it.
+    pub fresh: Duration,
     /// What time it is.
     pub clock: Clock,
     /// A number in 0..1 for each retry.
@@ -76,8 +78,9 @@ impl Dispatcher {
     pub async fn run_once(self: &Arc<Self>) -> Result<Vec<Worked>, StoreError> {
         let claimed = self.store.claim_lanes(self.wishes(&Places::default()), (self.clock)(), self.lease).await?;
         let mut tasks = JoinSet::new();
+        let since = (self.clock)();
         for leased in claimed.leased {
-            tasks.spawn(self.clone().work(leased));
+            tasks.spawn(self.clone().work(leased, since));
         }
         Ok(tasks.join_all().await)
     }
@@ -94,13 +97,20 @@ impl Dispatcher {
                 let now = (self.clock)();
                 wake = now.plus(POLL);
                 if self.unrecorded.load(Ordering::Acquire) == 0 {
+                    let timer = self.metrics.claim_seconds.start_timer();
                     match self.store.claim_lanes(self.wishes(&places), now, self.lease).await {
                         Ok(claimed) => {
+                            if claimed.leased.is_empty() {
+                                timer.stop_and_discard();
+                            } else {
+                                timer.observe_duration();
+                            }
                             wake = claimed.next_due.unwrap_or(wake).min(wake);
-                            self.start(claimed.leased, &mut places, &mut tasks);
+                            self.start(claimed.leased, now, &mut places, &mut tasks);
                             healthy = true;
                         }
                         Err(error) => {
+                            timer.stop_and_discard();
                             if healthy {
                                 tracing::error!(error = &error as &dyn std::error::Error, "no lanes can be claimed");
                             }
@@ -136,32 +146,44 @@ impl Dispatcher {
             .collect()
     }
 
-    fn start(self: &Arc<Self>, leased: Vec<Leased>, places: &mut Places, tasks: &mut JoinSet<Worked>) {
+    fn start(
+        self: &Arc<Self>,
+        leased: Vec<Leased>,
+        since: Timestamp,
+        places: &mut Places,
+        tasks: &mut JoinSet<Worked>,
+    ) {
         for lane in leased {
             *places.taken.entry(lane.subscriber.0.clone()).or_default() += 1;
-            tasks.spawn(self.clone().work(lane));
+            tasks.spawn(self.clone().work(lane, since));
         }
         places.more = places.taken.values().any(|&taken| taken >= self.concurrency);
     }
 
     /// Works on one lane until it has to wait, is empty, is lost, or has had its turn.
-    async fn work(self: Arc<Self>, leased: Leased) -> Worked {
+    async fn work(self: Arc<Self>, leased: Leased, mut since: Timestamp) -> Worked {
         let mut worked = Worked { subscriber: leased.subscriber.0.clone(), ..Worked::default() };
         let Some(subscriber) = self.subscribers.get(&leased.subscriber.0) else { return worked };
         let mut owed = leased.owed.clone();
         for turn in 1.. {
-            if self.stop.is_cancelled() {
+            // Whoever was stopped in between, or had to wait for the store too long, may not be the owner any more.
+            let is_stale = (self.clock)().since(since) > self.fresh;
+            if is_stale || self.stop.is_cancelled() {
                 // Nothing was sent under this lease yet: give it back instead of letting it run out.
                 if let Err(error) = self.store.release_lanes(vec![leased.lease]).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a lane could not be given back");
                 }
+                worked.lost = is_stale;
                 return worked;
             }
             let extend = (turn < TURN && subscriber.order != Order::None).then_some(self.lease);
             match self.attempt(subscriber, &leased, &owed, extend, &mut worked).await {
-                Some(Advance::Next(next)) => owed = *next,
-                Some(Advance::Released) | None => return worked,
-                Some(Advance::Lost) => {
+                Some((Advance::Next(next), renewed)) => {
+                    owed = *next;
+                    since = renewed;
+                }
+                Some((Advance::Released, _)) | None => return worked,
+                Some((Advance::Lost, _)) => {
                     self.metrics.leases_lost.inc();
                     worked.lost = true;
                     return worked;
@@ -178,7 +200,7 @@ impl Dispatcher {
         owed: &Owed,
         extend: Option<Duration>,
         worked: &mut Worked,
-    ) -> Option<Advance> {
+    ) -> Option<(Advance, Timestamp)> {
         let name = &subscriber.id.0;
         let started_at = (self.clock)();
         let answer = self.sender.attempt(subscriber, leased.conversation, owed, started_at).await;
@@ -242,18 +264,20 @@ impl Dispatcher {
         .await
     }
 
-    /// Records until it succeeds: a result that is not recorded is an attempt made twice.
-    async fn record(&self, attempt: Attempt) -> Option<Advance> {
+    /// Records until it succeeds: a result that is not recorded is an attempt made twice. Says also since when the
+    /// lane is held anew.
+    async fn record(&self, attempt: Attempt) -> Option<(Advance, Timestamp)> {
         let mut pause = Duration::from_millis(50);
         let lease: Lease = attempt.lease;
         let mut held = None;
         loop {
             // The lane is wanted from now on: counted from the attempt alone, an extension that is recorded late
             // would be over before it begins, and the lane would be claimed beside us.
-            let late = (self.clock)().since(attempt.ended_at);
+            let asked = (self.clock)();
+            let late = asked.since(attempt.ended_at);
             let extend = attempt.extend.map(|lease| lease.saturating_add(late));
             match self.store.record_attempt(Attempt { extend, ..attempt.clone() }).await {
-                Ok(advance) => return Some(advance),
+                Ok(advance) => return Some((advance, asked)),
                 Err(error @ StoreError::Stopped { .. }) => {
                     tracing::error!(
                         lane.id = lease.lane,

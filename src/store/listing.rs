@@ -163,6 +163,56 @@ pub struct Backlog {
     pub dead: u64,
 }
 
+/// A process that serves a shared store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its id, new at every start.
+    pub id: uuid::Uuid,
+    /// Where it runs.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it last said that it is there, or that it ends.
+    pub seen_at: Timestamp,
+    /// How it stands.
+    pub state: NodeState,
+    /// What it does for all nodes.
+    pub duties: Vec<String>,
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It was seen just now.
+    Alive,
+    /// It should have been seen.
+    Late,
+    /// It has said that it ends.
+    Stopped,
+}
+
+impl NodeState {
+    /// Its word in listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Late => "late",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What bringing a schema up to date did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version that it is now.
+    pub version: i64,
+    /// The versions that were missing.
+    pub applied: Vec<i64>,
+}
+
 /// What retention removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retained {

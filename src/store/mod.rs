@@ -21,8 +21,8 @@ use crate::domain::time::Timestamp;
 use inbound::{Inbound, Receipt};
 use lane::{Advance, Attempt, Claim, Claimed, Lease};
 use listing::{
-    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
-    SubscriberRow,
+    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Migrated, NodeRow, ReplayOf, Replayed,
+    Retained, SubscriberRow,
 };
 use replay::{History, Kept, KeptQuery, Repair};
 use std::sync::Arc;
@@ -87,6 +87,9 @@ pub trait Store: Send + Sync {
 
     /// What every subscriber is owed.
     async fn backlog(&self) -> Result<Vec<Backlog>, StoreError>;
+
+    /// The processes that serve a shared store; none of a store that only one process can serve.
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
 
     /// Removes up to `limit` raw webhooks received before `raw_before` and up to `limit` deliveries finished before
     /// `finished_before`, with what only they needed.
@@ -176,6 +179,8 @@ pub struct Opening<'a> {
     pub metrics: &'a crate::metrics::Metrics,
     /// Connections to a database server, at most.
     pub connections: usize,
+    /// What this process is called among others that serve the same store.
+    pub node: &'a str,
     /// Numbers that nobody can foresee.
     pub chance: Chance,
     /// Whose clock leases go by. The embedded engine has one process, and takes the caller's anyway.
@@ -188,11 +193,22 @@ pub async fn open(url: &str, opening: Opening<'_>) -> Result<Arc<dyn Store>, Sto
     match url.split_once(':') {
         Some(("sqlite", path)) => Ok(sqlite::open(std::path::Path::new(path), &opening)?),
         Some(("postgres" | "postgresql", _)) => Ok(postgres::open(url, &opening).await?),
-        _ => Err(StoreError::Unusable {
-            detail: format!("store.url names no known engine: {}", url.split(':').next().unwrap_or_default()),
-            source: None,
-        }),
+        _ => Err(unknown(url)),
     }
+}
+
+/// Makes the schema of the store that `url` names, or brings it up to date, and does nothing else.
+pub async fn migrate(url: &str, opening: Opening<'_>) -> Result<Migrated, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) => sqlite::migrate(std::path::Path::new(path), &opening),
+        Some(("postgres" | "postgresql", _)) => postgres::migrate(url, &opening).await,
+        _ => Err(unknown(url)),
+    }
+}
+
+fn unknown(url: &str) -> StoreError {
+    let engine = url.split(':').next().unwrap_or_default();
+    StoreError::Unusable { detail: format!("store.url names no known engine: {engine}"), source: None }
 }
 
 /// The version of the embedded engine.

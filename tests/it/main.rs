@@ -5,6 +5,7 @@ mod app;
 mod bird_props;
 mod cli;
 mod conformance;
+mod deploy;
 mod downstream;
 mod fixtures;
 mod flows;

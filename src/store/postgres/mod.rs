@@ -12,6 +12,7 @@ mod inbound;
 mod lanes;
 mod messages;
 mod names;
+mod nodes;
 mod outbox;
 mod reads;
 mod replay;
@@ -23,8 +24,8 @@ mod trace;
 use super::inbound::{Inbound, Receipt};
 use super::lane::{Advance, Attempt, Claim, Claimed, Lease};
 use super::listing::{
-    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
-    SubscriberRow,
+    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Migrated, NodeRow, ReplayOf, Replayed,
+    Retained, SubscriberRow,
 };
 use super::replay::{History, Kept, KeptQuery, Repair};
 use super::trace::{Trace, TraceQuery};
@@ -41,6 +42,7 @@ use flush::{Queue, stopped};
 use inbound::Webhooks;
 use lanes::Claims;
 use names::Names;
+use nodes::Node;
 use schema::Trouble;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Webhooks, or attempts, that may wait in one queue.
 const QUEUE: usize = 2048;
@@ -62,6 +65,9 @@ const LEISURE: Duration = Duration::from_mins(1);
 
 /// How often the keeper looks after things, and while something is amiss.
 const KEEP: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(200));
+
+/// Clocks further apart than that are worth a word: signatures carry this machine's time.
+const APART: Duration = Duration::from_secs(30);
 
 /// How often partitions are looked for.
 const PARTITIONS: Duration = Duration::from_mins(30);
@@ -80,6 +86,8 @@ struct Shared {
     names: Arc<Names>,
     claims: Claims,
     hint: Arc<Notify>,
+    /// This process, if it serves.
+    node: Option<Node>,
     /// The subscribers of this process, for as long as the database does not know of them.
     unregistered: Mutex<Option<Vec<(SubscriberId, Order)>>>,
     failure: watch::Sender<Option<String>>,
@@ -91,7 +99,7 @@ struct Queues {
 }
 
 pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
-    let Opening { access, now, metrics, connections, chance, clock } = *opening;
+    let Opening { access, now, metrics, connections, node, chance, clock } = *opening;
     let database = Arc::new(Database::new(address::parse(url)?, connections, clock, chance));
     let (names, hint) = (Arc::new(Names::default()), Arc::new(Notify::new()));
     let is_ready = match prepare(&database, access, now).await {
@@ -102,7 +110,10 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
         // The reason was logged when it was found.
         Err(Trouble::Failure(_)) => false,
     };
+    let id = Uuid::from_u128(chance());
+    let node = Node { id, name: node.to_owned(), version: env!("CARGO_PKG_VERSION") };
     let shared = Arc::new(Shared {
+        node: (access == Access::Serve).then_some(node),
         database: database.clone(),
         names: names.clone(),
         claims: Claims::default(),
@@ -131,6 +142,23 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
     Ok(Arc::new(Postgres { shared, queues: Mutex::new(queues), tasks: Mutex::new(tasks), stop }))
 }
 
+/// Makes or updates the schema and does nothing else.
+pub(super) async fn migrate(url: &str, opening: &Opening<'_>) -> Result<Migrated, StoreError> {
+    let Opening { now, chance, clock, .. } = *opening;
+    let database = Database::new(address::parse(url)?, 1, clock, chance);
+    let applied = async {
+        let session = database.first().await?;
+        let applied = schema::migrate(&session, now).await?;
+        schema::partitions(&session, now).await?;
+        Ok(applied)
+    };
+    match applied.await {
+        Ok(applied) => Ok(Migrated { version: schema::NEWEST, applied }),
+        Err(Trouble::Unusable(error)) => Err(error),
+        Err(Trouble::Failure(failure)) => Err(unreachable_now(failure)),
+    }
+}
+
 fn unreachable_now(failure: Failure) -> StoreError {
     match StoreError::from(failure) {
         StoreError::Unavailable { detail, source } => {
@@ -146,8 +174,27 @@ async fn prepare(database: &Database, access: Access, now: Timestamp) -> Result<
     if access == Access::Serve {
         schema::migrate(&session, now).await?;
         schema::partitions(&session, now).await?;
+        look_at_server(&session, now).await?;
     } else {
         schema::check(&session).await?;
+    }
+    Ok(())
+}
+
+/// Says what of the database or of this machine's clock may surprise somebody one day.
+async fn look_at_server(session: &Session, now: Timestamp) -> Result<(), Trouble> {
+    let row = session
+        .query_one("SELECT current_setting('fsync', true), current_setting('full_page_writes', true)", &[])
+        .await?;
+    for (column, name) in ["fsync", "full_page_writes"].into_iter().enumerate() {
+        if row.get::<_, Option<&str>>(column) == Some("off") {
+            tracing::warn!(setting = name, "the database may lose what it has confirmed: a setting is off");
+        }
+    }
+    let there = sql::database_now(session).await?;
+    let apart = there.since(now).max(now.since(there));
+    if apart > APART {
+        tracing::warn!(seconds = apart.as_secs(), "this machine's clock and the database's are apart");
     }
     Ok(())
 }
@@ -198,6 +245,10 @@ impl Shared {
         self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    async fn leave(&self, node: &Node) -> Result<(), StoreError> {
+        Ok(on!(self, PATIENCE, |session| node.leave(session))?)
+    }
+
     async fn start(&self) -> Result<(), Trouble> {
         let session = self.database.first().await?;
         let now = sql::database_now(&session).await?;
@@ -209,8 +260,12 @@ impl Shared {
         if let Some(subscribers) = self.unregistered() {
             on!(self, PATIENCE, |session| self.names.register(session, &subscribers))?;
             self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        } else if self.database.is_down() {
-            on!(self, PATIENCE, |session| async { Ok(sql::database_now(session).await.map(|_| ())?) })?;
+        }
+        let was_down = self.database.is_down();
+        if let Some(node) = &self.node {
+            on!(self, PATIENCE, |session| node.beat(session))?;
+        }
+        if was_down {
             self.hint.notify_one();
         }
         if partitions {
@@ -352,6 +407,10 @@ impl Store for Postgres {
         Ok(on!(self.shared, LEISURE, |session| reads::backlog(session))?)
     }
 
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        Ok(on!(self.shared, PATIENCE, |session| nodes::list(session))?)
+    }
+
     async fn retain(
         &self,
         raw_before: Timestamp,
@@ -359,12 +418,21 @@ impl Store for Postgres {
         limit: usize,
     ) -> Result<Retained, StoreError> {
         self.queues()?;
+        if let Some(node) = &self.shared.node
+            && !on!(self.shared, PATIENCE, |session| node.takes(session, "retention"))?
+        {
+            return Ok(Retained::default());
+        }
         Ok(on!(self.shared, LEISURE, |session| retention::retain(session, raw_before, finished_before, limit))?)
     }
 
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
         self.queues()?;
-        Ok(on!(self.shared, PATIENCE, |session| sql::probe(session, now))?)
+        match &self.shared.node {
+            // A row of its own: nodes do not wait for each other to prove that they can commit.
+            Some(node) => Ok(on!(self.shared, PATIENCE, |session| node.beat(session))?),
+            None => Ok(on!(self.shared, PATIENCE, |session| sql::probe(session, now))?),
+        }
     }
 
     async fn work_hint(&self) {
@@ -387,6 +455,12 @@ impl Store for Postgres {
         for task in tasks {
             // One that panicked has printed where.
             task.await.ok();
+        }
+        if let Some(node) = &self.shared.node
+            && !self.shared.database.is_down()
+            && let Err(error) = self.shared.leave(node).await
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "nobody was told of the end");
         }
         self.shared.database.close();
     }

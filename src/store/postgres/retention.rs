@@ -41,6 +41,7 @@ pub(super) async fn retain(
     let old = database_now(session).await?.micros() - FLUSHED;
     let forgotten = "DELETE FROM flushes WHERE id IN (SELECT id FROM flushes WHERE at < $1 LIMIT 10000)";
     session.execute(forgotten, &[&old]).await?;
+    super::nodes::forget(session).await?;
     Ok(retained)
 }
 

@@ -13,7 +13,11 @@ use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str)] =
+    &[(1, include_str!("migrations/0001_first.sql")), (2, include_str!("migrations/0002_nodes.sql"))];
+
+/// The version that this program makes.
+pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 /// Statements of use that not every database knows: settings for tables whose rows change often.
 const OPTIONAL: &[&str] = &[
@@ -143,7 +147,7 @@ pub(super) async fn check(session: &Session) -> Result<(), Trouble> {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => None,
         found => found?.map(|row| (row.get::<_, i64>(0), row.get::<_, Vec<u8>>(1))),
     };
-    let newest = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+    let newest = NEWEST;
     let detail = match applied {
         Some((version, _)) if version > newest => format!(
             "the database's schema is version {version}, this birdwire knows up to {newest}; use a newer birdwire"

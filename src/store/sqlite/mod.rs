@@ -19,8 +19,8 @@ mod writer;
 use super::inbound::{Inbound, Receipt};
 use super::lane::{Advance, Attempt, Claim, Claimed, Lease};
 use super::listing::{
-    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, ReplayOf, Replayed, Retained,
-    SubscriberRow,
+    Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, Migrated, NodeRow, ReplayOf, Replayed,
+    Retained, SubscriberRow,
 };
 use super::replay::{History, Kept, KeptQuery, Repair};
 use super::trace::{Trace, TraceQuery};
@@ -84,6 +84,15 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
         reader: Arc::new(Mutex::new(schema::connect(path, Access::Read, now)?)),
         lock: Mutex::new(lock),
     }))
+}
+
+/// Makes or updates the schema; nobody may serve meanwhile.
+pub(super) fn migrate(path: &Path, opening: &Opening<'_>) -> Result<Migrated, StoreError> {
+    let lock = lock(path)?;
+    let before = schema::version(path);
+    schema::connect(path, Access::Serve, opening.now)?;
+    lock.unlock().ok();
+    Ok(Migrated { version: schema::NEWEST, applied: (before + 1..=schema::NEWEST).collect() })
 }
 
 /// The version of the SQLite that is built in.
@@ -232,6 +241,10 @@ impl Store for Sqlite {
 
     async fn backlog(&self) -> Result<Vec<Backlog>, StoreError> {
         self.read(reads::backlog).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn retain(

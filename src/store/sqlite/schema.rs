@@ -16,6 +16,16 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("migrations/0001_first.sql"))];
 
+/// The version that this program makes.
+pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// The version that a file has; 0 when it has none, or is none.
+pub(super) fn version(path: &Path) -> i64 {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .and_then(|c| c.query_row("SELECT coalesce(max(version), 0) FROM migrations", [], |r| r.get(0)))
+        .unwrap_or_default()
+}
+
 /// Opens the file with the settings that `access` needs; the schema is made or brought up to date by `Serve`.
 pub(super) fn connect(path: &Path, access: Access, now: Timestamp) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < OLDEST_SQLITE {

@@ -161,7 +161,7 @@ signing_keys = ["other-{KEY}"]
 
     async fn open(&self, access: Access) -> Arc<dyn Store> {
         let metrics = Metrics::new().unwrap();
-        let opening = app::opening(access, (app::system_clock())(), &metrics, 2);
+        let opening = app::opening(access, (app::system_clock())(), &metrics, 2, "beside");
         store::open(&self.config.store.url, opening).await.unwrap()
     }
 

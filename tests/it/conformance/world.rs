@@ -41,7 +41,7 @@ pub(crate) async fn open(place: &Place, access: Access) -> Result<Arc<dyn Store>
 pub(crate) async fn open_with(place: &Place, access: Access, clock: LeaseClock) -> Result<Arc<dyn Store>, StoreError> {
     let metrics = Metrics::new().unwrap();
     let chance = || fastrand::u128(..);
-    let opening = Opening { access, now: at(0), metrics: &metrics, connections: 6, chance, clock };
+    let opening = Opening { access, now: at(0), metrics: &metrics, connections: 6, node: "case", chance, clock };
     store::open(&place.url, opening).await
 }
 
