@@ -147,7 +147,8 @@ impl Node {
             match self.ready().await {
                 Ok((200, _)) => return Ok(()),
                 _ if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-                last => bail!("{} is not ready after {within:?}: {last:?}", self.name),
+                Ok(last) => bail!("{} is not ready after {within:?}: {last:?}", self.name),
+                Err(error) => bail!("{} is not ready after {within:?}: {error:#}", self.name),
             }
         }
     }
@@ -190,7 +191,8 @@ impl Node {
             match answer {
                 Ok((status, text)) if wanted(status, &text) => return Ok((status, text)),
                 _ if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-                last => bail!("{}: /readyz did not change within {within:?}: {last:?}", self.name),
+                Ok(last) => bail!("{}: /readyz did not change within {within:?}: {last:?}", self.name),
+                Err(error) => bail!("{}: /readyz did not change within {within:?}: {error:#}", self.name),
             }
         }
     }

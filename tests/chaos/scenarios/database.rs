@@ -5,11 +5,12 @@ use crate::ledger::{Answer, Delivery, Request};
 use crate::node::Setting;
 use crate::proxy::Fault;
 use crate::sender::Load;
-use crate::sink::Act;
+use crate::sink::{Act, Program};
 use crate::stage::{Arena, Report, willing};
 use crate::verdict::{Invariant, prompt};
 use anyhow::{Context, Result};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 /// Within a second every webhook is answered, whatever the database does; the rest is for a busy machine.
@@ -176,12 +177,12 @@ pub(crate) async fn backends_killed(arena: Arena) -> Result<Report> {
     Ok(report)
 }
 
-/// What an outside session does that is in the way: rows locked in an order that is nobody else's, for a while.
+/// What outside sessions do that is in the way: rows locked in an order that is nobody else's, and held for a while.
 const TANGLE: &str = "BEGIN;
-    SELECT count(*) FROM (SELECT id FROM lanes ORDER BY md5(id::text || now()::text) LIMIT 5 FOR UPDATE) l;
+    SELECT count(*) FROM (SELECT id FROM lanes ORDER BY md5(id::text || clock_timestamp()::text) LIMIT 5 FOR UPDATE) l;
     SELECT pg_sleep(0.05);
-    SELECT count(*) FROM (SELECT id FROM conversations ORDER BY md5(id::text || now()::text) LIMIT 5 FOR UPDATE) c;
-    SELECT count(*) FROM (SELECT id FROM lanes ORDER BY md5(id::text || now()::text || 'x') LIMIT 5 FOR UPDATE) l;
+    SELECT count(*) FROM (
+        SELECT id FROM conversations ORDER BY md5(id::text || clock_timestamp()::text) LIMIT 5 FOR UPDATE) c;
     COMMIT;";
 
 /// Tables that an outside session locks whole, one at a time.
@@ -189,51 +190,48 @@ const TABLES: [&str; 5] = ["lanes", "deliveries", "events", "outbox", "subscribe
 
 /// P6: locks and deadlocks by commands and outside sessions, under load.
 pub(crate) async fn contention(arena: Arena) -> Result<Report> {
-    const HELD: f64 = 0.6;
+    const TANGLES: usize = 4;
     let setting = Setting { delivery: "first_retry = \"50ms\"\nmax_retry = \"400ms\"", ..Setting::default() };
-    let moody = Box::new(|d: &Delivery, before| {
+    let moody: Program = Box::new(|d: &Delivery, before| {
         Act::Answer(if d.sequence.is_multiple_of(5) && before == 0 { 503 } else { 200 })
     });
     let fleet = Fleet::set(&arena, vec![("crm", willing()), ("moody", moody)], &setting, 2).await?;
     let load = steady(&arena, 120, 10);
     let sending = sending(&fleet, load);
-    fleet.sender.until(arena.patience(60), |progress| progress.taken >= load.webhooks() / 10).await?;
-    let (mut replayed, mut held, mut tangles, mut deadlocks) = (0, 0, 0, 0);
-    let mut round = 0;
-    while fleet.sender.progress().taken < load.webhooks() * 9 / 10 {
-        let table = TABLES[round % TABLES.len()];
-        round += 1;
-        let lock = format!("BEGIN; LOCK TABLE {table}; SELECT pg_sleep({HELD}); COMMIT");
+    let (mut replayed, mut tangles, mut deadlocks) = (0, 0, 0);
+    for (round, table) in TABLES.iter().enumerate() {
+        let at = load.webhooks() * (round + 1) / (TABLES.len() + 2);
+        fleet.sender.until(arena.patience(60), |progress| progress.taken >= at).await?;
         let outside = async {
-            fleet.database.run(&lock).await?;
-            held += 1;
-            for _ in 0..5 {
-                let all =
-                    tokio::join!(fleet.database.run(TANGLE), fleet.database.run(TANGLE), fleet.database.run(TANGLE));
-                for one in [all.0, all.1, all.2] {
-                    tangles += 1;
-                    deadlocks += usize::from(one.is_err());
-                }
+            fleet.database.run(&format!("BEGIN; LOCK TABLE {table}; SELECT pg_sleep(0.6); COMMIT")).await?;
+            let mut sessions = JoinSet::new();
+            for _ in 0..TANGLES {
+                let client = fleet.database.connect().await?;
+                sessions.spawn(async move { client.batch_execute(TANGLE).await });
+            }
+            while let Some(ended) = sessions.join_next().await {
+                tangles += 1;
+                // One of those that block each other has to go, and it may be this one.
+                deadlocks += usize::from(ended.context("an outside session broke")?.is_err());
             }
             anyhow::Ok(())
         };
-        let books = fleet.beside();
+        let beside = fleet.beside();
         let commands = tokio::task::spawn_blocking(move || {
-            books.run(&["subscribers", "enable", "crm"])?;
-            let done: Vec<String> = books.delivered(5)?;
+            beside.run(&["subscribers", "enable", "crm"])?;
+            let done = beside.delivered(5)?;
             let replay: Vec<&str> =
                 ["deliveries", "replay"].into_iter().chain(done.iter().map(String::as_str)).collect();
-            books.run(&replay)?;
+            beside.run(&replay)?;
             anyhow::Ok(done.len())
         });
         let (outside, commands) = tokio::join!(outside, commands);
         outside.context("an outside session")?;
         replayed += commands.context("a command broke")?.context("beside the nodes")?;
-        anyhow::ensure!(!sending.is_finished(), "the provider ended early");
     }
     let (mut report, _) = recovered(&arena, fleet, sending).await?;
-    report.expect(replayed > 0 && held > 0, Invariant::Expected, || "nothing was in the way".to_owned());
-    report.fact(format!("{held} tables locked, {tangles} sessions in the way, {deadlocks} of them in deadlocks"));
+    report.expect(replayed > 0, Invariant::Expected, || "nothing was replayed".to_owned());
+    report.fact(format!("{} tables locked, {tangles} sessions in the way, {deadlocks} of them gave up", TABLES.len()));
     report.fact(format!("{replayed} replayed"));
     Ok(report)
 }
