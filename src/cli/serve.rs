@@ -17,6 +17,9 @@ pub(super) struct Options {
     /// For tests: how wrong this node's clock is, such as "5m" or "-5m"
     #[arg(long, hide = true, allow_hyphen_values = true, value_name = "DURATION", value_parser = offset)]
     clock_offset: Option<Offset>,
+    /// For tests: how often to look for old rows
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = positive)]
+    janitor_every: Option<Duration>,
 }
 
 /// How far a clock is off.
@@ -30,6 +33,11 @@ impl Offset {
     fn clock(self) -> Clock {
         app::shifted_clock(self.by, self.back)
     }
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let every = duration(text).filter(|every| !every.is_zero());
+    every.ok_or_else(|| r#"no duration; write a number and a unit, such as "1s""#.to_owned())
 }
 
 fn offset(text: &str) -> Result<Offset, String> {
@@ -63,7 +71,8 @@ pub(super) async fn run(options: Options) -> Done {
     if let Some(Offset { by, back }) = options.clock_offset {
         tracing::warn!(by = ?by, back, "the clock is wrong on purpose: this is a test");
     }
-    Ok(app::serve(&config, listener, clock, shutdown).await?)
+    let every = options.janitor_every.unwrap_or(app::JANITOR_EVERY);
+    Ok(app::serve_and_clean(&config, listener, clock, every, shutdown).await?)
 }
 
 #[cfg(test)]

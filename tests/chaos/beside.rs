@@ -15,10 +15,10 @@ pub(crate) struct Beside(PathBuf);
 /// A node as the gateway itself lists it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ListedNode {
-    /// What it calls itself.
-    pub(crate) name: String,
     /// How it is.
     pub(crate) state: String,
+    /// What it alone does.
+    pub(crate) duties: Vec<String>,
 }
 
 impl Beside {

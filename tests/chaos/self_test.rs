@@ -2,7 +2,9 @@
 //! Runs before every scenario, because a verdict that finds nothing would pass them all.
 
 use crate::ledger::{Answer, Delivery, Reply, Request, text};
-use crate::verdict::{Allowed, Invariant, Listed, ListedEvent, Violation, audit, judge, prompt, punctual};
+use crate::verdict::{
+    Allowed, Invariant, Listed, ListedEvent, Violation, audit, judge, one_at_a_time, prompt, punctual,
+};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
@@ -263,6 +265,17 @@ const RETRIES: &[(&str, bool, Spoil)] = &[
     ("never", true, |s| s.deliveries[3].reply = Reply::Status(503)),
 ];
 
+/// Who did what one does at a time, how often it was handed on, and whether that is right.
+const SHIFTS: &[(&[&str], usize, bool)] = &[
+    (&["a", "a", "a"], 0, true),
+    (&["a", "a", "b", "b"], 1, true),
+    (&["a", "b"], 0, false),
+    (&["a", "a"], 1, false),
+    (&["a", "b", "a"], 1, false),
+    (&["a", "b", "a"], 2, false),
+    (&[], 0, false),
+];
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Delivery 3 is refused, and comes again after a while.
@@ -306,7 +319,12 @@ pub(crate) fn run() -> Result<usize> {
     ensure!(found.is_empty(), "an attempt that was none may be listed, but the audit says: {found:?}");
     sorted(ANSWERS, |s| prompt(&s.requests, SECOND))?;
     sorted(RETRIES, |s| punctual(&s.deliveries, SECOND, SECOND * 2))?;
-    Ok(FINE.len() + WRONG.len() + LIES.len() + 2 + ANSWERS.len() + RETRIES.len())
+    for (work, handed, right) in SHIFTS {
+        let work: Vec<String> = work.iter().map(|who| (*who).to_owned()).collect();
+        let found = one_at_a_time(&work, *handed);
+        ensure!(found.is_empty() == *right, "{work:?}, handed on {handed} times: the verdict says {found:?}");
+    }
+    Ok(SHIFTS.len() + FINE.len() + WRONG.len() + LIES.len() + 2 + ANSWERS.len() + RETRIES.len())
 }
 
 fn spoilt(spoil: Spoil) -> Story {

@@ -400,3 +400,19 @@ pub(crate) fn punctual(deliveries: &[Delivery], first: Duration, last: Duration)
     }
     violations
 }
+
+/// Work that one node does at a time: who did it, in order. It changes hands only when `handed` says so, and does
+/// each time; nobody has it back.
+pub(crate) fn one_at_a_time(work: &[String], handed: usize) -> Vec<Violation> {
+    let mut holders: Vec<&str> = Vec::new();
+    for who in work {
+        if holders.last() != Some(&who.as_str()) {
+            holders.push(who);
+        }
+    }
+    if holders.len() == handed + 1 && holders.iter().collect::<BTreeSet<_>>().len() == holders.len() {
+        return Vec::new();
+    }
+    let what = format!("done by {holders:?}, and handed on {handed} times");
+    vec![Violation { invariant: Invariant::Expected, what }]
+}

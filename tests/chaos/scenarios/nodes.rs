@@ -8,7 +8,7 @@ use crate::node::{Setting, total};
 use crate::sender::Load;
 use crate::sink::{Act, Program};
 use crate::stage::{Arena, END, Report, moody, rate, willing};
-use crate::verdict::{Invariant, punctual};
+use crate::verdict::{Invariant, one_at_a_time, punctual};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -242,8 +242,70 @@ pub(crate) async fn suspended(arena: Arena) -> Result<Report> {
     Ok(report)
 }
 
-/// M5: one node at a time removes old rows; when it dies another does.
+/// Writes down whose look for old webhooks it was: every node has a role of its own.
+const SWEEPS: &str = "
+    CREATE TABLE sweeps (id bigserial, who text NOT NULL DEFAULT current_user);
+    CREATE FUNCTION swept() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO sweeps DEFAULT VALUES; RETURN NULL; END $$;
+    CREATE TRIGGER swept AFTER DELETE ON webhooks_rest FOR EACH STATEMENT EXECUTE FUNCTION swept();";
+
+/// M5: one node at a time removes old rows; when it dies another does, once its lease on the duty has ended.
 pub(crate) async fn janitor(arena: Arena) -> Result<Report> {
-    let _ = (arena, LEASE);
-    anyhow::bail!("not written yet")
+    const NODES: usize = 3;
+    const DUTY: &str = "retention";
+    /// Enough for each node to have looked.
+    const ROUNDS: Duration = Duration::from_secs(3);
+    let mut fleet = Fleet::prepare(&arena, vec![("crm", willing())], &Setting::default(), NODES, false).await?;
+    for node in 0..NODES {
+        fleet.node(node).options(&["--janitor-every", "500ms"]);
+    }
+    fleet.start().await?;
+    fleet.database.run(SWEEPS).await?;
+    fleet.database.run("INSERT INTO webhooks SELECT -i, 1, 1, 1, '[]', '' FROM generate_series(1, 2000) i").await?;
+    fleet.sender.run(arena.load(20, 5)).await?;
+    sleep(ROUNDS).await;
+    let holders = |fleet: &Fleet| -> Result<usize> {
+        let nodes = fleet.beside().nodes()?;
+        Ok(nodes.iter().filter(|node| node.duties.iter().any(|duty| duty == DUTY)).count())
+    };
+    let before = holders(&fleet)?;
+    let rest = fleet.database.number("SELECT count(*) FROM webhooks WHERE id < 0").await?;
+    let first = who(&fleet).await?.last().cloned().context("nobody looked for old rows")?;
+    let victim = fleet.members.iter().position(|m| m.node.name() == first).context("nobody's role")?;
+    fleet.kill(victim)?;
+    // It died with the duty, which nobody else has before its lease ends.
+    let died_at = who(&fleet).await?.len();
+    sleep(ROUNDS).await;
+    let meanwhile = who(&fleet).await?.len() - died_at;
+    // A minute and a half later. This is the only clock that counts, so it need not be waited for.
+    fleet.database.run("UPDATE duties SET until = until - 90 * 1000000").await?;
+    let ended = Instant::now();
+    while who(&fleet).await?.last() == Some(&first) {
+        anyhow::ensure!(ended.elapsed() < ROUNDS, "nobody takes the duty of {first} over");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let over = ended.elapsed();
+    sleep(ROUNDS).await;
+    fleet.node(victim).start().await?;
+    sleep(ROUNDS).await;
+    let (work, after) = (who(&fleet).await?, holders(&fleet)?);
+    let alive = fleet.beside().nodes()?.iter().filter(|node| node.state == "alive").count();
+    fleet.settle(arena.patience(20)).await?;
+    let mut report = fleet.finish().await?;
+    report.violations.extend(one_at_a_time(&work, 1));
+    report.expect((before, after) == (1, 1), Invariant::Expected, || {
+        format!("{before} nodes were listed with the duty, and {after} after the death of one")
+    });
+    report.expect(rest == 0, Invariant::Expected, || format!("{rest} old rows are left"));
+    report
+        .expect(meanwhile == 0, Invariant::Expected, || format!("{meanwhile} rounds while the dead one had the duty"));
+    report.expect(alive >= NODES, Invariant::Expected, || format!("{alive} nodes are listed as alive"));
+    report.fact(format!("{} rounds, taken over {over:.0?} after the lease's end", work.len()));
+    Ok(report)
+}
+
+/// Who looked for old rows, in order.
+async fn who(fleet: &Fleet) -> Result<Vec<String>> {
+    let rows = fleet.database.rows("SELECT who FROM sweeps ORDER BY id", &[]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
