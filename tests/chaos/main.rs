@@ -116,6 +116,17 @@ const SCENARIOS: &[Scenario] = &[
     }),
 ];
 
+/// What readers are told of the scenarios.
+const DOCUMENTED: &str = include_str!("../../docs/FAULTS.md");
+
+/// Fails with a scenario that the documentation does not know, or a row of it that is no scenario.
+fn documented() -> Result<()> {
+    let rows: Vec<&str> = DOCUMENTED.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.0).collect();
+    anyhow::ensure!(rows == names, "docs/FAULTS.md has {rows:?}, in that order, but there are {names:?}");
+    Ok(())
+}
+
 /// What was asked for.
 struct Options {
     list: bool,
@@ -171,6 +182,7 @@ fn run() -> Result<bool> {
         }
         return Ok(true);
     }
+    documented()?;
     let cases = self_test::run().context("the verdict itself is wrong")?;
     rustls::crypto::ring::default_provider().install_default().ok().context("TLS is set up already")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
