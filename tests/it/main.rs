@@ -13,5 +13,6 @@ mod line_props;
 mod mutants;
 mod mutation;
 mod sample;
+mod several;
 mod strangers;
 mod tidy;
