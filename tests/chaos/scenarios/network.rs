@@ -39,7 +39,7 @@ pub(crate) async fn partitioned(arena: Arena) -> Result<Report> {
     seen.context("a node without its database is ready")?;
     sending.await.context("the provider broke")??;
     let rest = (LEASE + LATER).saturating_sub(began.elapsed());
-    fleet.settle(rest).await?;
+    fleet.settle(rest.max(LATER)).await?;
     let over = began.elapsed();
     let owed = fleet.owed();
     let taken = fleet.sink("crm")?.taken();
