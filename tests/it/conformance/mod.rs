@@ -5,6 +5,7 @@
 
 mod changes;
 pub(crate) mod engines;
+mod handing;
 mod inbound;
 mod lanes;
 mod notices;

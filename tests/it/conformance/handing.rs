@@ -1,0 +1,133 @@
+//! Lanes that are handed over with the commit that gives them something, on the engine that does it.
+
+use super::Engine;
+use super::changes::{original, unsend};
+use super::engines::Sqlite;
+use super::world::{LEASE, Note, World, account, at, attempt, key_of, messages, note};
+use birdwire::domain::delivery::Order;
+use birdwire::domain::event::End;
+use birdwire::domain::route::SubscriberId;
+use birdwire::store::lane::{Advance, Leased, Place, Taker, Verdict};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Takes what it is given, as far as it has places.
+struct Hands {
+    places: Arc<Semaphore>,
+    taken: Mutex<Vec<(Leased, Place)>>,
+}
+
+impl Hands {
+    fn new(world: &World, places: usize) -> Arc<Self> {
+        let hands = Arc::new(Self { places: Arc::new(Semaphore::new(places)), taken: Mutex::new(Vec::new()) });
+        world.store.hand_over_to(hands.clone());
+        hands
+    }
+
+    /// What was handed over. Lanes are handed over after the answers, and before the next commit.
+    async fn taken(&self, world: &World) -> Vec<(Leased, Place)> {
+        world.store.probe(at(0)).await.unwrap();
+        std::mem::take(&mut *self.taken.lock().unwrap())
+    }
+}
+
+impl Taker for Hands {
+    fn place(&self, _subscriber: &SubscriberId) -> Option<Place> {
+        let permit = self.places.clone().try_acquire_owned().ok()?;
+        Some(Place { lease: LEASE, since: at(0), permit })
+    }
+
+    fn take(&self, lane: Leased, place: Place) {
+        self.taken.lock().unwrap().push((lane, place));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_lane_is_handed_over_and_no_other() {
+    let world = World::simple(&Sqlite).await;
+    let hands = Hands::new(&world, 10);
+    world.write("U1", &["a", "b"]).await;
+    let mut taken = hands.taken(&world).await;
+    assert_eq!(taken.len(), 1, "b waits behind a");
+    let (leased, place) = taken.remove(0);
+    assert_eq!((key_of(&leased.owed.body), leased.owed.sequence), ("a".to_owned(), 1));
+    assert_eq!(leased.conversation, world.deliveries().await[0].conversation);
+    let claimed = world.claim_all("crm", 10, at(59)).await;
+    assert_eq!((claimed.leased, claimed.next_due), (vec![], Some(at(0).plus(LEASE))), "it is leased like any other");
+    let mut done = attempt(&leased, Verdict::Delivered, at(1));
+    done.extend = Some(LEASE);
+    let Advance::Next(next) = world.store.record_attempt(done).await.unwrap() else { panic!("b is next") };
+    assert_eq!(key_of(&next.body), "b");
+    let second = Leased { owed: *next, ..leased };
+    assert_eq!(world.record(&second, Verdict::Delivered, at(2)).await, Advance::Released);
+    drop(place);
+    world.write("U1", &["c"]).await;
+    let (third, _place) = hands.taken(&world).await.remove(0);
+    assert_eq!((key_of(&third.owed.body), third.owed.sequence), ("c".to_owned(), 3), "idle again");
+    assert!(third.lease.token > second.lease.token);
+    assert_eq!(world.record(&second, Verdict::Delivered, at(3)).await, Advance::Lost);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn without_a_place_it_is_due_as_ever() {
+    let world = World::simple(&Sqlite).await;
+    let hands = Hands::new(&world, 1);
+    world.write("U1", &["a"]).await;
+    world.write("U2", &["b"]).await;
+    let taken = hands.taken(&world).await;
+    assert_eq!(taken.len(), 1);
+    tokio::time::timeout(Duration::from_secs(10), world.store.work_hint()).await.expect("somebody should look for it");
+    assert_eq!(key_of(&world.claim_one(at(1)).await.owed.body), "b");
+    assert_eq!(hands.places.available_permits(), 0);
+    drop(taken);
+    assert_eq!(hands.places.available_permits(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_fails_takes_no_place() {
+    let world = World::simple(&Sqlite).await;
+    let hands = Hands::new(&world, 10);
+    Sqlite.forbid(&world.place, "text of bad");
+    let ends = world.commit(&[note("U1", "bad")]).await;
+    assert_eq!(ends[0].state(), "quarantined");
+    assert!(hands.taken(&world).await.is_empty());
+    assert_eq!(hands.places.available_permits(), 10);
+    world.write("U1", &["good"]).await;
+    assert_eq!(hands.taken(&world).await.len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_back_at_once_is_not_handed_over() {
+    let world = World::simple(&Sqlite).await;
+    let hands = Hands::new(&world, 10);
+    let said = original(&note("U1", "a"));
+    let unsend = unsend(&Note { at: at(1), ..note("U1", "a") });
+    let next = note("U1", "b").event();
+    let inbound = world.inbound(account(1), at(0), vec![said, unsend, next]);
+    assert_eq!(world.store.commit_inbound(inbound).await.unwrap().ends, [End::Stored, End::Stored, End::Stored]);
+    let taken = hands.taken(&world).await;
+    assert!(taken.iter().all(|(lane, _)| key_of(&lane.owed.body) == "b"), "{taken:?}");
+    let due = world.claim(at(1)).await;
+    let all: Vec<String> = taken.iter().map(|(lane, _)| lane).chain(&due).map(|lane| key_of(&lane.owed.body)).collect();
+    assert_eq!(all, ["b"], "what was said next is delivered, by whoever has the lane");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_disabled_is_handed_nothing() {
+    let world = World::new(&Sqlite, &[messages("crm", Order::Strict)]).await;
+    let hands = Hands::new(&world, 10);
+    let crm = SubscriberId("crm".to_owned());
+    world.store.disable(&crm, "by hand".to_owned(), at(0)).await.unwrap();
+    world.write("U1", &["a"]).await;
+    assert!(hands.taken(&world).await.is_empty());
+    assert_eq!(hands.places.available_permits(), 10);
+    world.store.enable(&crm, at(1)).await.unwrap();
+    world.write("U2", &["b"]).await;
+    assert_eq!(hands.taken(&world).await.len(), 1);
+    world.end().await;
+}
