@@ -278,7 +278,9 @@ impl Import {
         let params: Vec<&(dyn ToSql + Sync)> = after.iter().map(|c| &**c as &(dyn ToSql + Sync)).collect();
         let names: Vec<String> = table.columns[..table.key].iter().map(|c| format!("t.\"{}\"", c.name)).collect();
         let names = names.join(", ");
-        let marks: Vec<String> = (1..=after.len()).map(|n| format!("${n}")).collect();
+        let marks: Vec<String> = (after.iter().zip(table.columns).enumerate())
+            .map(|(n, (_, column))| format!("${}::{}", n + 1, sql_type(column.kind)))
+            .collect();
         let beyond = if after.is_empty() { String::new() } else { format!("WHERE ({names}) > ({})", marks.join(", ")) };
         let mut limit = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
         let long: Vec<String> = table

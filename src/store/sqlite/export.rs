@@ -181,7 +181,7 @@ fn tell_beside(connection: &Connection, table: &Table, row: &mut Row) -> rusqlit
 }
 
 /// What changes when anything happens. Rows that only change in other columns are found by the comparison.
-const TRAITS: [&str; 9] = [
+const TRAITS: [&str; 11] = [
     "SELECT version, checksum, applied_at FROM migrations ORDER BY version",
     "SELECT id, uuid FROM accounts ORDER BY id",
     "SELECT id, name, configured, ordered, disabled_at, disabled_reason FROM subscribers ORDER BY id",
@@ -191,6 +191,8 @@ const TRAITS: [&str; 9] = [
     "SELECT count(*), max(id), sum(last_seq), sum(token) FROM lanes",
     "SELECT count(*), max(id), sum(state), sum(attempts), max(last_at) FROM deliveries",
     "SELECT count(*), max(id) FROM attempts",
+    "SELECT id, received_at, request_id, provider_key FROM events ORDER BY id LIMIT 100",
+    "SELECT id, received_at, request_id, provider_key FROM events ORDER BY id DESC LIMIT 100",
 ];
 
 /// The columns with ids that no new row may have.
