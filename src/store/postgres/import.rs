@@ -329,9 +329,10 @@ impl Import {
     fn column(&self, table: &Table, name: &str, kind: Kind) -> String {
         let known = |id: &str, kind: i16, event: &str| {
             let bucket = self.bucket_sql(event);
+            // As a look-up: EXISTS may be worked out for all rows of the table at once, for every page.
             format!(
-                "(EXISTS (SELECT 1 FROM ids i WHERE i.bucket = {bucket} AND i.id = {id} AND i.kind = {kind} AND i.row = t.id))\
-                 ::integer::bigint"
+                "((SELECT i.row FROM ids i WHERE i.bucket = {bucket} AND i.id = {id} AND i.kind = {kind} AND i.row = t.id)\
+                 IS NOT NULL)::integer::bigint"
             )
         };
         let in_place = |column: &str, day: &str| format!("CASE WHEN t.day = {day} THEN t.{column} END");
