@@ -124,7 +124,7 @@ async fn begin(session: &Session, source: &Portrait, now: Timestamp) -> Result<R
     {
         // Looked for when the mark is there: a node looks for that after its first heartbeat.
         if progress.rows == 0 {
-            abandon(session).await?;
+            session.execute("DELETE FROM copies WHERE verified_at IS NULL", &[]).await?;
         }
         return Ok(Err(refused(format!("{} serves from the database: stop it before the copy", node.name))));
     }
@@ -392,7 +392,10 @@ impl Target for Import {
 
     async fn finish(&self, now: Timestamp) -> Result<(), StoreError> {
         let (_, next) = self.ends();
-        Ok(on!(self, |session| finish(session, next, now))?)
+        if on!(self, |session| finish(session, next, now))? {
+            return Ok(());
+        }
+        Err(refused("the copy was abandoned meanwhile by another birdwire"))
     }
 
     async fn abandon(&self) -> Result<bool, StoreError> {
@@ -401,10 +404,10 @@ impl Target for Import {
 }
 
 /// New rows are above every copied one before anybody may serve.
-async fn finish(session: &Session, next: i64, now: Timestamp) -> Result<(), Failure> {
+async fn finish(session: &Session, next: i64, now: Timestamp) -> Result<bool, Failure> {
     session.execute("SELECT setval('row_ids', greatest($1, last_value), false) FROM row_ids", &[&next]).await?;
-    session.execute("UPDATE copies SET after = NULL, verified_at = $1 WHERE id = 1", &[&now.micros()]).await?;
-    Ok(())
+    let sql = "UPDATE copies SET after = NULL, verified_at = $1 WHERE id = 1 AND verified_at IS NULL";
+    Ok(session.execute(sql, &[&now.micros()]).await? > 0)
 }
 
 async fn abandon(session: &Session) -> Result<bool, Failure> {

@@ -8,7 +8,7 @@ use crate::conformance::statuses::status;
 use crate::conformance::world::{DAY, Note, World, account, at, messages, note, riddle};
 use birdwire::domain::account::Account;
 use birdwire::domain::delivery::{Order, State};
-use birdwire::domain::event::{DedupeKey, InboundEvent};
+use birdwire::domain::event::{DedupeKey, End, InboundEvent};
 use birdwire::domain::message::Status;
 use birdwire::domain::route::{Interest, SubscriberId};
 use birdwire::domain::time::Timestamp;
@@ -70,7 +70,7 @@ pub(super) async fn grown(engine: &dyn Engine) -> World {
     world.say(account(1), vec![original(&line("secret", "secret", 8))]).await;
     let beside = vec![original(&line("secret", "secret", 8)), original(&line("public", "public", 9)), riddle()];
     assert_eq!(
-        world.say(account(1), beside).await.iter().map(|e| e.state()).collect::<Vec<_>>(),
+        world.say(account(1), beside).await.iter().map(End::state).collect::<Vec<_>>(),
         ["duplicate", "stored", "quarantined"]
     );
     nothing(&world).await;
@@ -141,7 +141,7 @@ pub(super) async fn shown(store: &dyn Store, accounts: &[Arc<Account>]) -> Vec<S
     let events = store.events(EventQuery { limit: 100_000, ..EventQuery::default() }).await.unwrap();
     let rows = store.deliveries(DeliveryQuery { limit: 100_000, ..DeliveryQuery::default() }).await.unwrap();
     // Many are alike; every one of the others is looked at, and some of those.
-    let some = |n: usize, len: usize| n < 130 || n + 20 > len || n % 211 == 0;
+    let some = |n: usize, len: usize| n < 130 || n + 20 > len || n.is_multiple_of(211);
     for (n, row) in rows.iter().enumerate().filter(|(n, _)| some(*n, rows.len())) {
         lines.push(format!("{n} {row:?} {:?}", store.delivery(row.id).await.unwrap()));
     }

@@ -19,20 +19,25 @@ use grown::{afterwards, grown, line, shown, subscribers};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-async fn ends(from: &Place, to: &Place) -> Result<(Arc<dyn Source>, Arc<dyn Target>), StoreError> {
-    let metrics = Metrics::new().unwrap();
-    let chance = || fastrand::u128(..);
-    let opening = Opening {
+fn opening(metrics: &Metrics) -> Opening<'_> {
+    Opening {
         access: Access::Serve,
         now: afterwards(),
-        metrics: &metrics,
+        metrics,
         connections: 2,
         node: "",
-        chance,
+        chance: || fastrand::u128(..),
         clock: LeaseClock::Caller,
-    };
-    let source = copy::source(&from.url, &opening)?;
-    match copy::target(&to.url, &opening).await {
+    }
+}
+
+async fn target(to: &Place) -> Result<Arc<dyn Target>, StoreError> {
+    copy::target(&to.url, &opening(&Metrics::new().unwrap())).await
+}
+
+async fn ends(from: &Place, to: &Place) -> Result<(Arc<dyn Source>, Arc<dyn Target>), StoreError> {
+    let source = copy::source(&from.url, &opening(&Metrics::new().unwrap()))?;
+    match target(to).await {
         Ok(target) => Ok((source, target)),
         Err(error) => {
             source.close().await;

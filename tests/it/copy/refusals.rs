@@ -1,12 +1,13 @@
 //! What a copy does not touch: a store that is served, one that is there already, half of another one.
 
 use super::grown::nothing;
-use super::{copied, ends, left};
+use super::{copied, ends, left, target};
 use crate::conformance::engines::Sqlite;
 use crate::conformance::servers::{Postgres, run as sql, schema};
 use crate::conformance::world::{World, at, open};
 use crate::conformance::{Engine, Place};
-use birdwire::store::copy::Outcome;
+use birdwire::store::copy::{Begun, Outcome};
+use birdwire::store::tables::TABLES;
 use birdwire::store::{Access, StoreError};
 
 /// Why there is no copy.
@@ -101,7 +102,7 @@ async fn half_of_another_store_is_not_gone_on_with() {
     let store = open(&from, Access::Serve).await.unwrap();
     let claim =
         birdwire::store::lane::Claim { subscriber: birdwire::domain::route::SubscriberId("crm".into()), lanes: 1 };
-    let leased = store.claim_lanes(vec![claim], at(1), std::time::Duration::from_secs(60)).await.unwrap().leased;
+    let leased = store.claim_lanes(vec![claim], at(1), std::time::Duration::from_mins(1)).await.unwrap().leased;
     store.release_lanes(leased.iter().map(|leased| leased.lease).collect()).await.unwrap();
     store.close().await;
     assert!(why(&from, &to).await.contains("before it changed"));
@@ -113,4 +114,28 @@ async fn half_of_another_store_is_not_gone_on_with() {
     assert!(matches!(copied(&other, &to, |_| false).await.unwrap(), Some(Outcome::Compared(_))));
     assert!(why(&from, &to).await.contains("holds a store already"));
     open(&to, Access::Serve).await.unwrap().close().await;
+}
+
+/// As from two machines that both have the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_copies_at_once_do_not_mix() {
+    let (from, to) = (small("a").await, Postgres.place());
+    let (source, first) = ends(&from, &to).await.unwrap();
+    let second = target(&to).await.unwrap();
+    let portrait = source.portrait().await.unwrap();
+    let Begun::Goes(start) = first.begin(&portrait, at(1)).await.unwrap() else { panic!("it begins") };
+    assert_eq!(second.begin(&portrait, at(2)).await.unwrap(), Begun::Goes(start.clone()));
+    let rows = source.page(&TABLES[0], None).await.unwrap();
+    let reached = first.put(&start, &TABLES[0], &rows).await.unwrap();
+    assert_eq!((reached.rows, second.begin(&portrait, at(2)).await.unwrap()), (1, Begun::Goes(reached.clone())));
+    let refused = second.put(&start, &TABLES[0], &rows).await.unwrap_err();
+    assert!(refused.to_string().contains("another birdwire copies into it"), "{refused}");
+    // And what one gives up, the other cannot finish.
+    assert!(second.abandon().await.unwrap());
+    assert!(first.finish(at(3)).await.unwrap_err().to_string().contains("abandoned"));
+    assert!(first.put(&reached, &TABLES[0], &rows).await.is_err());
+    assert_eq!(sql(&schema(&to), "SELECT count(*) FROM accounts")[0][0].as_deref(), Some("0"));
+    source.close().await;
+    first.close().await;
+    second.close().await;
 }
