@@ -217,7 +217,10 @@ async fn run(
 ) -> Result<(), AppError> {
     let orders: Vec<_> = config.subscribers.iter().map(|s| (s.interest.subscriber.clone(), s.order)).collect();
     store.register_subscribers(&orders).await?;
-    report_forgotten(&**store).await?;
+    if let Err(error) = report_forgotten(&**store).await {
+        // A database that is away does not keep a node from starting: it waits for it.
+        tracing::warn!(error = &error as &dyn std::error::Error, "what is owed cannot be looked at yet");
+    }
 
     let interests = config.subscribers.iter().map(|s| s.interest.clone()).collect();
     let gateway = Gateway {
@@ -237,10 +240,11 @@ async fn run(
         max_connections: config.server.max_connections,
         drain_timeout: config.server.drain_timeout,
     };
-    let dispatcher = Arc::new(dispatcher(config, store.clone(), clock.clone(), metrics, shutdown.drain.clone())?);
+    let ending = CancellationToken::new();
+    let dispatcher = Arc::new(dispatcher(config, store.clone(), clock.clone(), metrics, ending.clone())?);
 
     let mut parts: JoinSet<&'static str> = JoinSet::new();
-    let drain = shutdown.drain.clone();
+    let drain = ending.clone();
     parts.spawn(async move {
         server::serve(listener, router(Arc::new(gateway)), limits, drain).await;
         "listener"
@@ -249,7 +253,7 @@ async fn run(
         dispatcher.run().await;
         "dispatcher"
     });
-    let (keep, janitor_store, drain) = (config.retention.clone(), store.clone(), shutdown.drain.clone());
+    let (keep, janitor_store, drain) = (config.retention.clone(), store.clone(), ending.clone());
     parts.spawn(async move {
         janitor(&*janitor_store, keep.raw, keep.finished, &clock, &drain).await;
         "janitor"
@@ -264,6 +268,14 @@ async fn run(
         ended = parts.join_next() => return Err(AppError::Ended(ended.and_then(Result::ok).unwrap_or("gateway"))),
     }
     tracing::info!("draining");
+    // Whoever asks whether this node is ready hears that it is not; whoever has not asked yet is still served.
+    tokio::select! {
+        () = tokio::time::sleep(config.server.drain_delay) => {}
+        () = shutdown.halt.cancelled() => {}
+        broken = store.failed() => return Err(broken.into()),
+        ended = parts.join_next() => return Err(AppError::Ended(ended.and_then(Result::ok).unwrap_or("gateway"))),
+    }
+    ending.cancel();
     let finish = async { while parts.join_next().await.is_some() {} };
     tokio::select! {
         () = finish => tracing::info!("drained"),
@@ -275,7 +287,7 @@ async fn run(
 }
 
 /// Subscribers that the file no longer names keep what they are owed; somebody should know.
-async fn report_forgotten(store: &dyn Store) -> Result<(), AppError> {
+async fn report_forgotten(store: &dyn Store) -> Result<(), StoreError> {
     for backlog in store.backlog().await? {
         if !backlog.subscriber.configured && backlog.owed > 0 {
             tracing::warn!(

@@ -78,6 +78,8 @@ pub struct Server {
     pub commit_timeout: Duration,
     /// How long requests and deliveries under way may take to finish at shutdown.
     pub drain_timeout: Duration,
+    /// From the first signal, when readiness fails, to the moment when no connection is accepted any more.
+    pub drain_delay: Duration,
 }
 
 /// Where everything is kept.

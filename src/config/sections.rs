@@ -48,6 +48,7 @@ pub(super) fn server(root: &mut Section, paths: &[String], notes: &mut Notes) ->
     let max_connections =
         keys.required("max_connections", NEEDED, notes).and_then(|leaf| leaf.whole(&CONNECTIONS, notes));
     let commit_timeout = duration(&mut keys, "commit_timeout", SOME, notes);
+    let drain_delay = duration(&mut keys, "drain_delay", Duration::ZERO, notes);
     let drain_timeout = duration(&mut keys, "drain_timeout", SOME, notes);
     keys.finish(paths, notes);
     if let (Ok(body), Ok(queue)) = (max_body_bytes, queue_bytes)
@@ -64,6 +65,7 @@ pub(super) fn server(root: &mut Section, paths: &[String], notes: &mut Notes) ->
         max_connections: max_connections?,
         queue_bytes: queue_bytes?,
         commit_timeout: commit_timeout?,
+        drain_delay: drain_delay?,
         drain_timeout: drain_timeout?,
     })
 }

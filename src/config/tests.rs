@@ -95,6 +95,7 @@ fn defaults_alone_are_a_configuration_and_hold_every_key() {
     assert_eq!((server.max_body_bytes, server.queue_bytes, server.max_connections), (1 << 20, 8 << 20, 1024));
     assert_eq!((server.header_timeout, server.body_timeout), (seconds(10), seconds(10)));
     assert_eq!((server.commit_timeout, server.drain_timeout), (seconds(5), seconds(20)));
+    assert_eq!(server.drain_delay, Duration::ZERO);
     assert_eq!(store.url, "sqlite:data/birdwire.db");
     assert_eq!(record_format, RecordFormat::Documented);
     assert_eq!((delivery.first_retry, delivery.max_retry), (seconds(1), Duration::from_hours(1)));

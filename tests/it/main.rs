@@ -14,5 +14,6 @@ mod line_props;
 mod mutants;
 mod mutation;
 mod sample;
+mod several;
 mod strangers;
 mod tidy;

@@ -341,7 +341,7 @@ fn everything_wrong_is_said_at_once_and_in_the_order_of_the_file() {
             "birdwire.toml:10: accounts[0].name: must not be empty; the display name of our own side of a conversation",
             "birdwire.toml:11: accounts[0].provider: \"lin\" is no provider; known: bird",
             "birdwire.toml:15: server.listen: \"x\" is no address; write an IP address and a port, such as \"127.0.0.1:8080\"",
-            "birdwire.toml:16: server.port: unknown key; known here: listen, public_url, max_body_bytes, queue_bytes, header_timeout, body_timeout, max_connections, commit_timeout, drain_timeout",
+            "birdwire.toml:16: server.port: unknown key; known here: listen, public_url, max_body_bytes, queue_bytes, header_timeout, body_timeout, max_connections, commit_timeout, drain_delay, drain_timeout",
             "birdwire.toml:18: delivery.lease: lease (1s) must be more than attempt_timeout + 5s (25s)",
             "BIRDWIRE_RETENTION__RAW: \"x\" is no duration; write a number and a unit, such as \"30s\" (ms, s, m, h or d)",
             "BIRDWIRE_LOG__FORMAT: \"xml\" is not known here; write \"text\" or \"json\"",

@@ -41,6 +41,24 @@ async fn what_is_under_way_finishes_and_nothing_new_begins() {
     assert!(subscriber.is_idle());
 }
 
+/// A load balancer hears of the end before anybody is turned away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_fails_before_the_door_closes() {
+    let subscriber = FakeSubscriber::start(&[]).await;
+    let subscribers = block("crm", &subscriber.url("/"), "");
+    let app = TestApp::start(Setup { server: "drain_delay = \"1500ms\"", subscribers, ..Setup::default() }).await;
+    app.shutdown.drain.cancel();
+    let began = tokio::time::Instant::now();
+    let readiness = app.get("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert!(readiness.text().contains("draining"), "{}", readiness.text());
+    app.accept(&payload("m1", "U1", "still taken")).await;
+    let refused = async { while TcpStream::connect(app.addr).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, refused).await.expect("new connections are still taken");
+    assert!(began.elapsed() >= std::time::Duration::from_millis(1400), "{:?}", began.elapsed());
+    app.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_finish_is_cut_off_and_taken_up_again() {
     let mut subscriber = FakeSubscriber::start(&[Reaction::Hang]).await;

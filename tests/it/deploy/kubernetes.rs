@@ -104,7 +104,7 @@ fn unlike(deployment: &Value, config: &Config) -> Vec<String> {
     }
     let rests = text(container, "/lifecycle/preStop/exec/command/1").parse::<u64>().unwrap_or(0);
     let grace = deployment.pointer(&format!("{POD}/terminationGracePeriodSeconds")).and_then(Value::as_u64);
-    if grace.unwrap_or(30) <= rests + config.server.drain_timeout.as_secs() {
+    if grace.unwrap_or(30) <= rests + (config.server.drain_delay + config.server.drain_timeout).as_secs() {
         wrong.push("the grace period is over before the drain".to_owned());
     }
     wrong
