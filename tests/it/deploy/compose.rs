@@ -136,7 +136,8 @@ fn unlike(name: &str, node: &Value, files: &Files, config: &Config) -> Vec<Strin
     if port != exposed || config.server.listen.ip().is_loopback() {
         wrong.push(format!("{name} does not listen where the image says"));
     }
-    if seconds(text(node, "/stop_grace_period")) <= (config.server.drain_delay + config.server.drain_timeout).as_secs() {
+    if seconds(text(node, "/stop_grace_period")) <= (config.server.drain_delay + config.server.drain_timeout).as_secs()
+    {
         wrong.push(format!("{name}: the grace period is over before the drain"));
     }
     if node.pointer("/healthcheck/test") != Some(&json!(["CMD", "birdwire", "health"])) {
