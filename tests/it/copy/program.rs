@@ -21,9 +21,10 @@ async fn a_killed_copy_is_gone_on_with() {
     };
     let (mut kills, mut refused) = (0, 0);
     for patience in 1u64.. {
-        let mut copy = birdwire(&["store", "copy", "--from", &from.url, "--to", &to.url]);
-        let mut child = copy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(40 * patience)).await;
+        let mut copy = birdwire(&["store", "copy", "--from", &from.url]);
+        let mut child =
+            copy.env("BIRDWIRE_STORE__URL", &to.url).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(15 * patience * patience + 30)).await;
         let has_ended = child.try_wait().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -88,5 +89,6 @@ async fn the_command_says_what_it_did_and_what_is_wrong() {
         differs.err
     );
     assert_eq!(say(&["store", "copy", "--to", &to.url, "--abandon"]).code, 0);
-    assert_eq!(copy(&from.url, &to.url).code, 0);
+    let last = birdwire(&["store", "copy", "--to", &to.url]).env("BIRDWIRE_STORE__URL", &from.url).output().unwrap();
+    assert_eq!(Said::from(last).code, 0);
 }
