@@ -36,8 +36,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How often old rows are looked for.
-const JANITOR_EVERY: Duration = Duration::from_mins(1);
+/// How often old rows are looked for, if nothing else is said.
+pub const JANITOR_EVERY: Duration = Duration::from_mins(1);
 
 /// Connections for a copy.
 const COPIERS: usize = 2;
@@ -72,6 +72,12 @@ pub fn system_clock() -> Clock {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
     })
+}
+
+/// The system's clock, wrong on purpose: what a node makes of leases and retries when clocks disagree.
+pub fn shifted_clock(by: Duration, back: bool) -> Clock {
+    let clock = system_clock();
+    Arc::new(move || if back { clock().minus(by) } else { clock().plus(by) })
 }
 
 /// What every provider understands.
@@ -198,11 +204,22 @@ pub fn ingest(
 
 /// Runs the gateway on `listener` until it is told to end, or breaks.
 pub async fn serve(config: &Config, listener: TcpListener, clock: Clock, shutdown: Shutdown) -> Result<(), AppError> {
+    serve_and_clean(config, listener, clock, JANITOR_EVERY, shutdown).await
+}
+
+/// The same, looking for old rows as often as is said.
+pub async fn serve_and_clean(
+    config: &Config,
+    listener: TcpListener,
+    clock: Clock,
+    every: Duration,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let metrics = Metrics::new()?;
     let node = node_name(&listener);
     let opening = opening(Access::Serve, clock(), &metrics, config.store.connections, &node);
     let store = store::open(&config.store.url, opening).await?;
-    let result = run(config, listener, clock, shutdown, &store, metrics).await;
+    let result = run(config, listener, (clock, every), shutdown, &store, metrics).await;
     store.close().await;
     result
 }
@@ -210,7 +227,7 @@ pub async fn serve(config: &Config, listener: TcpListener, clock: Clock, shutdow
 async fn run(
     config: &Config,
     listener: TcpListener,
-    clock: Clock,
+    (clock, every): (Clock, Duration),
     shutdown: Shutdown,
     store: &Arc<dyn Store>,
     metrics: Metrics,
@@ -255,7 +272,7 @@ async fn run(
     });
     let (keep, janitor_store, drain) = (config.retention.clone(), store.clone(), ending.clone());
     parts.spawn(async move {
-        janitor(&*janitor_store, keep.raw, keep.finished, &clock, &drain).await;
+        janitor(&*janitor_store, every, (keep.raw, keep.finished), &clock, &drain).await;
         "janitor"
     });
 
@@ -345,11 +362,17 @@ fn build_subscriber(config: &Config, subscriber: &SubscriberConfig) -> Result<Su
     })
 }
 
-async fn janitor(store: &dyn Store, raw: Duration, finished: Duration, clock: &Clock, drain: &CancellationToken) {
+async fn janitor(
+    store: &dyn Store,
+    every: Duration,
+    (raw, finished): (Duration, Duration),
+    clock: &Clock,
+    drain: &CancellationToken,
+) {
     loop {
         tokio::select! {
             () = drain.cancelled() => return,
-            () = tokio::time::sleep(JANITOR_EVERY) => {}
+            () = tokio::time::sleep(every) => {}
         }
         let now = clock();
         while !drain.is_cancelled() {

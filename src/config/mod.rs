@@ -17,6 +17,7 @@ mod tree;
 mod url;
 
 pub use mistakes::{Mistake, Mistakes};
+pub use read::duration;
 
 use crate::domain::account::Account;
 use crate::domain::delivery::Order;

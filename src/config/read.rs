@@ -249,7 +249,8 @@ pub(super) fn shown(duration: Duration) -> String {
     format!("{}{unit}", millis / u128::from(size))
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// A number and a unit: "500ms", "30s".
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text.trim())?;
     let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
     number.checked_mul(*millis).map(Duration::from_millis)

@@ -14,6 +14,8 @@ pub(crate) struct Request {
     pub(crate) counter: u64,
     /// When it was answered, from the beginning of the scenario.
     pub(crate) at: Duration,
+    /// How long that took.
+    pub(crate) took: Duration,
     /// How it ended.
     pub(crate) answer: Answer,
 }

@@ -4,20 +4,27 @@
 //! `scripts/chaos --list` shows them; names (or parts of names) choose, `--seed N` repeats, `--scale X` multiplies
 //! loads and patience. Flags of Rust's own test runner are ignored, so `cargo test` can pass them on.
 
+mod beside;
+mod ends;
+mod fleet;
 mod ledger;
 #[path = "../it/mutants.rs"]
 #[allow(clippy::unwrap_used, reason = "its other home is the test binary, where a test fails by panicking")]
 mod mutants;
 mod node;
+mod postgres;
+mod proxy;
+mod proxy_test;
 mod scenarios;
 mod self_test;
 mod sender;
 mod sink;
 mod stage;
 mod verdict;
+mod wire;
 
 use anyhow::{Context, Result};
-use scenarios::{disk, load, mutations, process, subscriber};
+use scenarios::{database, disk, load, mutations, network, nodes, process, subscriber};
 use stage::{Arena, Report};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,7 +69,63 @@ const SCENARIOS: &[Scenario] = &[
         Box::pin(process::crash_loop(a))
     }),
     Scenario("kills", "C1: SIGKILL ten times under load of 2,000 webhooks", |a| Box::pin(process::kills(a))),
+    Scenario("cluster-kills", "M6, P1: three nodes, killed in turn, and PostgreSQL stopped twice: order holds", |a| {
+        Box::pin(nodes::kills(a))
+    }),
+    Scenario("same-webhook-cluster", "N1: one webhook ten times at each of three nodes at once is one message", |a| {
+        Box::pin(nodes::same_webhook(a))
+    }),
+    Scenario("claims", "M1: four nodes claim from a backlog of 20,000: each delivery is sent once", |a| {
+        Box::pin(nodes::claims(a))
+    }),
+    Scenario(
+        "rolling",
+        "M4: every node replaced behind the sender, beginning with the previous version if there is one",
+        |a| Box::pin(nodes::rolling(a)),
+    ),
+    Scenario("janitor", "M5: one node removes old rows; killed, another does", |a| Box::pin(nodes::janitor(a))),
+    Scenario("suspended", "T3: a node stopped for longer than its leases: what it says afterwards is void", |a| {
+        Box::pin(nodes::suspended(a))
+    }),
+    Scenario("clocks", "T2: clocks five minutes apart: leases hold, retries come when they are due", |a| {
+        Box::pin(nodes::clocks(a))
+    }),
+    Scenario("database-late", "P1: PostgreSQL absent at the start, and away for a while: 503, no loss", |a| {
+        Box::pin(database::late(a))
+    }),
+    Scenario("database-frozen", "P2: PostgreSQL frozen: every webhook is answered within a second", |a| {
+        Box::pin(database::frozen(a))
+    }),
+    Scenario("commit-cut", "P3: connections cut between a commit and its reply: nothing twice", |a| {
+        Box::pin(database::commit_cut(a))
+    }),
+    Scenario("backends-killed", "P4: every backend terminated again and again, two connections each", |a| {
+        Box::pin(database::backends_killed(a))
+    }),
+    Scenario("contention", "P6: commands, locked tables and deadlocks under load", |a| {
+        Box::pin(database::contention(a))
+    }),
+    Scenario("xmin-held", "P7: a forgotten transaction: a claim takes twice as long at most", |a| {
+        Box::pin(database::xmin_held(a))
+    }),
+    Scenario("partitioned", "M2: a node without the database stops, another takes over when its leases end", |a| {
+        Box::pin(network::partitioned(a))
+    }),
+    Scenario("slow-network", "M3: a node whose way to the database loses pieces and seconds", |a| {
+        Box::pin(network::slow_network(a))
+    }),
 ];
+
+/// What readers are told of the scenarios.
+const DOCUMENTED: &str = include_str!("../../docs/FAULTS.md");
+
+/// Fails with a scenario that the documentation does not know, or a row of it that is no scenario.
+fn documented() -> Result<()> {
+    let rows: Vec<&str> = DOCUMENTED.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.0).collect();
+    anyhow::ensure!(rows == names, "docs/FAULTS.md has {rows:?}, in that order, but there are {names:?}");
+    Ok(())
+}
 
 /// What was asked for.
 struct Options {
@@ -119,10 +182,13 @@ fn run() -> Result<bool> {
         }
         return Ok(true);
     }
+    documented()?;
     let cases = self_test::run().context("the verdict itself is wrong")?;
-    anstream::println!("seed {}, scale {}; the verdict knows {cases} stories", options.seed, options.scale);
     rustls::crypto::ring::default_provider().install_default().ok().context("TLS is set up already")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let faults = runtime.block_on(proxy_test::run()).context("the proxy itself is wrong")?;
+    let (seed, scale) = (options.seed, options.scale);
+    anstream::println!("seed {seed}, scale {scale}; the verdict knows {cases} stories, the proxy {faults} faults");
     let (mut passed, mut failed) = (0, 0);
     for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario)) {
         if one(scenario, &options, &runtime)? {

@@ -1,9 +1,8 @@
 //! One gateway: the real program as a child process, on a folder that outlives it.
 
-use crate::verdict::{Listed, ListedEvent};
+use crate::beside::Beside;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -22,13 +21,31 @@ pub(crate) const CHANNEL: &str = "00112233445566778899aabbccddeeff";
 /// The secret of every subscriber.
 pub(crate) const SECRET: &str = "whsec_Y2hhb3Mtc2VjcmV0LWNoYW9zLXNlY3JldC0xMjM0NTY=";
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_birdwire");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_birdwire");
 
 /// A start on a large log takes a while on a slow disk; longer than this is a fault.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 
 /// How often a process is asked whether it is so far.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The gateway's own limit, when a scenario sets none.
+pub(crate) const DEFAULT_CONCURRENCY: usize = 64;
+
+/// What a scenario needs besides the defaults.
+#[derive(Default)]
+pub(crate) struct Setting {
+    /// Lines of the section `[server]`.
+    pub(crate) server: &'static str,
+    /// Lines of the section `[store]`, after its URL.
+    pub(crate) store: &'static str,
+    /// Lines of the section `[delivery]`.
+    pub(crate) delivery: &'static str,
+    /// What `delivery.concurrency` is in those lines, if it is.
+    pub(crate) concurrency: Option<usize>,
+    /// Lines of the section `[retention]`.
+    pub(crate) retention: &'static str,
+}
 
 /// What a node is started with.
 pub(crate) struct Plan<'a> {
@@ -38,17 +55,19 @@ pub(crate) struct Plan<'a> {
     pub(crate) folder: &'a Path,
     /// `store.url`; nodes may share one.
     pub(crate) store: String,
+    /// What providers know it by, and sign, when that is not its own address.
+    pub(crate) public_url: Option<&'a str>,
     /// Who is told: names and URLs.
     pub(crate) subscribers: Vec<(String, String)>,
-    /// Lines of the section `[server]`.
-    pub(crate) server: &'a str,
-    /// Lines of the section `[delivery]`.
-    pub(crate) delivery: &'a str,
+    /// What else is not as usual.
+    pub(crate) setting: &'a Setting,
 }
 
 /// A gateway that runs, or may run again.
 pub(crate) struct Node {
     name: String,
+    program: PathBuf,
+    options: Vec<String>,
     config: PathBuf,
     stderr: PathBuf,
     port: u16,
@@ -72,7 +91,28 @@ impl Node {
         let config = plan.folder.join(format!("{}.toml", plan.name));
         std::fs::write(&config, configuration(plan, port)).context("no configuration can be written")?;
         let stderr = plan.folder.join(format!("{}.stderr", plan.name));
-        Ok(Self { name: plan.name.to_owned(), config, stderr, port, child: None, client })
+        let (name, program) = (plan.name.to_owned(), PathBuf::from(PROGRAM));
+        Ok(Self { name, program, options: Vec::new(), config, stderr, port, child: None, client })
+    }
+
+    /// The program that it is from its next start on.
+    pub(crate) fn replace(&mut self, program: Option<&Path>) {
+        self.program = program.map_or_else(|| PathBuf::from(PROGRAM), Path::to_owned);
+    }
+
+    /// What `serve` is told besides its configuration, from its next start on.
+    pub(crate) fn options(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
+    }
+
+    /// Its name in this scenario.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it was started, and neither killed nor seen to end.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Where the provider posts to, which is also what it signs.
@@ -94,7 +134,12 @@ impl Node {
     /// Starts and waits until it is ready.
     pub(crate) async fn start(&mut self) -> Result<()> {
         self.spawn()?;
-        let deadline = Instant::now() + START;
+        self.started(START).await
+    }
+
+    /// Waits until it is ready, or ended.
+    pub(crate) async fn started(&mut self, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child()?.try_wait()? {
                 bail!("{} ended instead of getting ready: {status}", self.name);
@@ -102,7 +147,8 @@ impl Node {
             match self.ready().await {
                 Ok((200, _)) => return Ok(()),
                 _ if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-                last => bail!("{} is not ready after {START:?}: {last:?}", self.name),
+                Ok(last) => bail!("{} is not ready after {within:?}: {last:?}", self.name),
+                Err(error) => bail!("{} is not ready after {within:?}: {error:#}", self.name),
             }
         }
     }
@@ -111,16 +157,17 @@ impl Node {
     pub(crate) fn spawn(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.stderr)?;
-        let child = Command::new(PROGRAM)
+        let child = Command::new(&self.program)
             .args(["serve", "--config"])
             .arg(&self.config)
+            .args(&self.options)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| format!("{PROGRAM} cannot be started"))?;
+            .with_context(|| format!("{} cannot be started", self.program.display()))?;
         self.child = Some(child);
         Ok(())
     }
@@ -144,7 +191,8 @@ impl Node {
             match answer {
                 Ok((status, text)) if wanted(status, &text) => return Ok((status, text)),
                 _ if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-                last => bail!("{}: /readyz did not change within {within:?}: {last:?}", self.name),
+                Ok(last) => bail!("{}: /readyz did not change within {within:?}: {last:?}", self.name),
+                Err(error) => bail!("{}: /readyz did not change within {within:?}: {error:#}", self.name),
             }
         }
     }
@@ -160,6 +208,16 @@ impl Node {
     /// Asks it to end.
     pub(crate) fn terminate(&mut self) -> Result<()> {
         Ok(kill_process(self.pid()?, Signal::TERM)?)
+    }
+
+    /// Stops it where it is, as a suspended machine does.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::STOP)?)
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::CONT)?)
     }
 
     /// Waits for its end.
@@ -195,23 +253,9 @@ impl Node {
         Ok(Memory { peak, now })
     }
 
-    /// What `birdwire deliveries list` says.
-    pub(crate) fn deliveries(&self) -> Result<Vec<Listed>> {
-        self.listing(&["deliveries", "list"])
-    }
-
-    /// What `birdwire events` says.
-    pub(crate) fn events(&self) -> Result<Vec<ListedEvent>> {
-        self.listing(&["events"])
-    }
-
-    fn listing<T: DeserializeOwned>(&self, command: &[&str]) -> Result<Vec<T>> {
-        let output =
-            Command::new(PROGRAM).args(command).args(["--json", "--config"]).arg(&self.config).env_clear().output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "birdwire {} failed: {said}", command.join(" "));
-        let lines = std::str::from_utf8(&output.stdout)?.lines();
-        lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    /// Commands that are run beside it, with its configuration.
+    pub(crate) fn beside(&self) -> Beside {
+        Beside::new(&self.config)
     }
 
     /// What it wrote to standard error.
@@ -249,18 +293,29 @@ impl Drop for Node {
     }
 }
 
+/// The sum of a metric's samples.
+pub(crate) fn total(metrics: &str, name: &str) -> f64 {
+    let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    metrics.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 fn configuration(plan: &Plan<'_>, port: u16) -> String {
     let subscriber = |(id, url): &(String, String)| {
         format!("\n[[subscribers]]\nid = \"{id}\"\nurl = \"{url}\"\nsecrets = [\"{SECRET}\"]\n")
     };
+    let own_url = format!("http://127.0.0.1:{port}");
     format!(
         r#"[server]
 listen = "127.0.0.1:{port}"
-public_url = "http://127.0.0.1:{port}"
+public_url = "{}"
 {}
 
 [store]
 url = "{}"
+{}
+
+[retention]
+{}
 
 [delivery]
 allow_networks = ["127.0.0.0/8"]
@@ -282,16 +337,19 @@ provider = "line"
 type = "line"
 channel_secrets = ["{CHANNEL}"]
 {}"#,
-        plan.server,
+        plan.public_url.unwrap_or(&own_url),
+        plan.setting.server,
         plan.store,
-        plan.delivery,
+        plan.setting.store,
+        plan.setting.retention,
+        plan.setting.delivery,
         plan.subscribers.iter().map(subscriber).collect::<String>(),
     )
 }
 
 /// A port that stays free while the node that listens on it is down: below those that the system gives to outgoing
 /// connections, one of which could otherwise take its place, or even connect to itself.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     for _ in 0..100 {
         let port = fastrand::u16(10_000..32_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

@@ -2,7 +2,9 @@
 //! Runs before every scenario, because a verdict that finds nothing would pass them all.
 
 use crate::ledger::{Answer, Delivery, Reply, Request, text};
-use crate::verdict::{Allowed, Invariant, Listed, ListedEvent, audit, judge};
+use crate::verdict::{
+    Allowed, Invariant, Listed, ListedEvent, Violation, audit, judge, one_at_a_time, prompt, punctual,
+};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ fn clean() -> Story {
         deliveries: Vec::new(),
         listed: Vec::new(),
         events: Vec::new(),
-        allowed: Allowed { subscribers: subscribers.clone(), kills: 0, concurrency: 2 },
+        allowed: Allowed { subscribers: subscribers.clone(), kills: 0, concurrency: 2, unseen: 0 },
     };
     for dialog in ["d1", "d2"] {
         for counter in 1..=3 {
@@ -49,6 +51,7 @@ fn request(dialog: &str, counter: u64) -> Request {
         dialog: dialog.to_owned(),
         counter,
         at: Duration::ZERO,
+        took: Duration::ZERO,
         answer: Answer::Status(200, None),
     }
 }
@@ -79,6 +82,7 @@ fn delivery(subscriber: &str, dialog: &str, sequence: u64) -> Delivery {
 
 fn listed(delivery: &Delivery, attempts: usize) -> Listed {
     Listed {
+        id: 0,
         subscriber: delivery.subscriber.clone(),
         webhook_id: delivery.id.clone(),
         state: "delivered".to_owned(),
@@ -234,6 +238,62 @@ const LIES: &[(&str, Spoil)] = &[
     ("a message in quarantine", |s| s.events[0].state = "quarantined".into()),
 ];
 
+/// What of an answer is too late, or wrong: `true` for those that must be found.
+const ANSWERS: &[(&str, bool, Spoil)] = &[
+    ("at once", false, |_| {}),
+    ("in time", false, |s| s.requests[0].took = SECOND),
+    ("refused in time, and told when to come again", false, |s| {
+        s.requests[0].answer = Answer::Status(503, Some("1".to_owned()));
+    }),
+    ("too late", true, |s| s.requests[0].took = SECOND * 2),
+    ("refused too late", true, |s| {
+        s.requests[0].took = SECOND * 2;
+        s.requests[0].answer = Answer::Status(503, Some("1".to_owned()));
+    }),
+    ("not told when to come again", true, |s| s.requests[0].answer = Answer::Status(503, None)),
+    ("another refusal", true, |s| s.requests[0].answer = Answer::Status(500, Some("1".to_owned()))),
+    ("no answer", true, |s| s.requests[0].answer = Answer::Broken("reset".to_owned())),
+];
+
+/// The same of what is tried again, which has a second's time after the first second.
+const RETRIES: &[(&str, bool, Spoil)] = &[
+    ("nothing to try again", false, |_| {}),
+    ("in its time", false, |s| refused_until(s, SECOND)),
+    ("at the last moment", false, |s| refused_until(s, SECOND * 2)),
+    ("too soon", true, |s| refused_until(s, SECOND / 2)),
+    ("too late", true, |s| refused_until(s, SECOND * 3)),
+    ("never", true, |s| s.deliveries[3].reply = Reply::Status(503)),
+];
+
+/// Who did what one does at a time, how often it was handed on, and whether that is right.
+const SHIFTS: &[(&[&str], usize, bool)] = &[
+    (&["a", "a", "a"], 0, true),
+    (&["a", "a", "b", "b"], 1, true),
+    (&["a", "b"], 0, false),
+    (&["a", "a"], 1, false),
+    (&["a", "b", "a"], 1, false),
+    (&["a", "b", "a"], 2, false),
+    (&[], 0, false),
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Delivery 3 is refused, and comes again after a while.
+fn refused_until(story: &mut Story, after: Duration) {
+    again(story, 3);
+    story.deliveries[3].reply = Reply::Status(503);
+    story.deliveries[4].at = after;
+}
+
+/// Whether each story is judged as it must be.
+fn sorted(cases: &[(&str, bool, Spoil)], judgement: impl Fn(&Story) -> Vec<Violation>) -> Result<()> {
+    for (name, wrong, spoil) in cases {
+        let found = judgement(&spoilt(*spoil));
+        ensure!(found.is_empty() != *wrong, "{name}: should be wrong: {wrong}; the verdict says {found:?}");
+    }
+    Ok(())
+}
+
 /// Fails with the first case that is not judged as it must be.
 pub(crate) fn run() -> Result<usize> {
     for (name, spoil) in FINE {
@@ -253,7 +313,18 @@ pub(crate) fn run() -> Result<usize> {
     for (name, spoil) in LIES {
         ensure!(!lies(&spoilt(*spoil)).is_empty(), "{name}, and the audit says nothing");
     }
-    Ok(FINE.len() + WRONG.len() + LIES.len() + 1)
+    let mut unseen = spoilt(|s| s.listed[3].attempts = 2);
+    unseen.allowed.unseen = 1;
+    let found = lies(&unseen);
+    ensure!(found.is_empty(), "an attempt that was none may be listed, but the audit says: {found:?}");
+    sorted(ANSWERS, |s| prompt(&s.requests, SECOND))?;
+    sorted(RETRIES, |s| punctual(&s.deliveries, SECOND, SECOND * 2))?;
+    for (work, handed, right) in SHIFTS {
+        let work: Vec<String> = work.iter().map(|who| (*who).to_owned()).collect();
+        let found = one_at_a_time(&work, *handed);
+        ensure!(found.is_empty() == *right, "{work:?}, handed on {handed} times: the verdict says {found:?}");
+    }
+    Ok(SHIFTS.len() + FINE.len() + WRONG.len() + LIES.len() + 2 + ANSWERS.len() + RETRIES.len())
 }
 
 fn spoilt(spoil: Spoil) -> Story {

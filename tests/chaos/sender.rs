@@ -2,6 +2,9 @@
 //!
 //! The next message of a dialog is sent only when the one before was taken, so their order is defined; dialogs are
 //! sent side by side. A repeat has the bytes and the signature of the first request, as Bird's have.
+//!
+//! Of several nodes it is also what stands in front of them: each request goes to the next one, and to another when that
+//! one is gone or does not take it.
 
 use crate::ledger::{Answer, Request, text};
 use crate::node::KEY;
@@ -11,6 +14,7 @@ use birdwire::app::system_clock;
 use birdwire::domain::secret::Secret;
 use birdwire::domain::time::Timestamp;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -32,7 +36,9 @@ pub(crate) struct Sender {
 
 struct Inner {
     client: reqwest::Client,
-    url: String,
+    signed: String,
+    targets: Vec<String>,
+    turn: AtomicUsize,
     began: Instant,
     ledger: Mutex<Vec<Request>>,
     progress: watch::Sender<Progress>,
@@ -45,6 +51,8 @@ pub(crate) struct Progress {
     pub(crate) taken: usize,
     /// Answers 503.
     pub(crate) refused: usize,
+    /// Webhooks that no node took.
+    pub(crate) turned_away: usize,
 }
 
 /// What to send.
@@ -81,10 +89,10 @@ pub(crate) struct Webhook {
 }
 
 impl Sender {
-    /// Posts to `url`, which is also what is signed.
-    pub(crate) fn new(client: reqwest::Client, url: String, began: Instant) -> Self {
-        let progress = watch::Sender::new(Progress::default());
-        Self { inner: Arc::new(Inner { client, url, began, ledger: Mutex::default(), progress }) }
+    /// Posts to `targets` in turn; what is signed is one URL.
+    pub(crate) fn new(client: reqwest::Client, signed: String, targets: Vec<String>, began: Instant) -> Self {
+        let (turn, progress) = (AtomicUsize::new(0), watch::Sender::new(Progress::default()));
+        Self { inner: Arc::new(Inner { client, signed, targets, turn, began, ledger: Mutex::default(), progress }) }
     }
 
     /// Sends the whole load until everything is taken; says how long it took.
@@ -129,7 +137,7 @@ impl Sender {
         let created = Timestamp::from_micros(1_750_000_000_000_000 + i64::try_from(counter)? * 1_000_000);
         let body = payload_text(&payload, &dialog, &text(&dialog, counter), created)?.into_bytes();
         let Some(bird) = adapter::provider("bird") else { bail!("Bird is no provider any more") };
-        let headers = (bird.sign)(&Secret::new(KEY), &self.inner.url, &body, now);
+        let headers = (bird.sign)(&Secret::new(KEY), &self.inner.signed, &body, now);
         Ok(Webhook { payload, dialog, counter, body, headers })
     }
 
@@ -139,10 +147,26 @@ impl Sender {
         }
     }
 
-    /// One request.
+    /// One request, to as many nodes as it takes.
     pub(crate) async fn post(&self, webhook: &Webhook) -> Answer {
+        let all = self.inner.targets.len();
+        let first = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        let mut answer = Answer::Broken("there is no node".to_owned());
+        for other in 0..all {
+            answer = self.post_to((first + other) % all, webhook).await;
+            if !matches!(answer, Answer::Broken(_) | Answer::Status(500.., _)) {
+                return answer;
+            }
+        }
+        self.inner.progress.send_modify(|progress| progress.turned_away += 1);
+        answer
+    }
+
+    /// One request to one node.
+    pub(crate) async fn post_to(&self, node: usize, webhook: &Webhook) -> Answer {
         let inner = &*self.inner;
-        let mut request = inner.client.post(&inner.url).timeout(PATIENCE).body(webhook.body.clone());
+        let began = Instant::now();
+        let mut request = inner.client.post(&inner.targets[node]).timeout(PATIENCE).body(webhook.body.clone());
         for (name, value) in &webhook.headers {
             request = request.header(*name, value);
         }
@@ -158,6 +182,7 @@ impl Sender {
             dialog: webhook.dialog.clone(),
             counter: webhook.counter,
             at: inner.began.elapsed(),
+            took: began.elapsed(),
             answer: answer.clone(),
         });
         inner.progress.send_modify(|progress| match answer {

@@ -1,22 +1,21 @@
 //! What every scenario has: a folder, a gateway, subscribers, a provider; and the same end, in which everything is
 //! stopped in good order, counted, and judged.
 
-use crate::node::{Node, Plan};
+use crate::ends::{self, Ends, Excuses};
+pub(crate) use crate::ends::{moody, willing};
+pub(crate) use crate::node::Setting;
+use crate::node::{DEFAULT_CONCURRENCY, Node, Plan};
 use crate::sender::{Load, Sender};
-use crate::sink::{Act, Program, Sink};
-use crate::verdict::{self, Allowed, Invariant, ListedEvent, Violation};
-use anyhow::{Context, Result, ensure};
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use crate::sink::{Program, Sink};
+use crate::verdict::{Invariant, ListedEvent, Violation};
+use anyhow::{Result, ensure};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The gateway's own limit, when a scenario sets none.
-const DEFAULT_CONCURRENCY: usize = 64;
-
 /// Longer than any drain.
-const END: Duration = Duration::from_secs(30);
+pub(crate) const END: Duration = Duration::from_secs(30);
 
 /// Where and how a scenario runs.
 #[derive(Clone, Debug)]
@@ -49,25 +48,11 @@ impl Arena {
     }
 }
 
-/// What a scenario needs besides the defaults.
-#[derive(Default)]
-pub(crate) struct Setting {
-    /// Lines of the section `[server]`.
-    pub(crate) server: &'static str,
-    /// Lines of the section `[delivery]`.
-    pub(crate) delivery: &'static str,
-    /// What `delivery.concurrency` is in those lines, if it is.
-    pub(crate) concurrency: Option<usize>,
-}
-
 /// Everything in its place, the gateway running.
 pub(crate) struct Stage {
     /// The gateway.
     pub(crate) node: Node,
-    /// The provider.
-    pub(crate) sender: Sender,
-    /// The subscribers.
-    pub(crate) sinks: Vec<Sink>,
+    ends: Ends,
     setting: Setting,
     folder: PathBuf,
     client: reqwest::Client,
@@ -110,23 +95,13 @@ impl Report {
     }
 }
 
-/// A subscriber that takes everything at once.
-pub(crate) fn willing() -> Program {
-    Box::new(|_, _| Act::Answer(200))
-}
+/// A stage is its ends, and what is between them.
+impl Deref for Stage {
+    type Target = Ends;
 
-/// A subscriber that refuses now and then, and takes its time: each answer is chance, but the same in every run.
-pub(crate) fn moody(seed: u64) -> Program {
-    Box::new(move |delivery, before| {
-        let mut hash = DefaultHasher::new();
-        (seed, &delivery.id, before).hash(&mut hash);
-        let mut random = fastrand::Rng::with_seed(hash.finish());
-        match random.u32(..10) {
-            0 => Act::Answer(503),
-            1..5 => Act::Delay(Duration::from_millis(random.u64(1..20)), 200),
-            _ => Act::Answer(200),
-        }
-    })
+    fn deref(&self) -> &Ends {
+        &self.ends
+    }
 }
 
 impl Stage {
@@ -141,24 +116,16 @@ impl Stage {
     pub(crate) async fn prepare(arena: &Arena, sinks: Vec<(&str, Program)>, setting: Setting) -> Result<Self> {
         let began = Instant::now();
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let mut running = Vec::with_capacity(sinks.len());
-        for (name, program) in sinks {
-            running.push(Sink::start(name, began, program).await?);
-        }
-        let node = node("node", &arena.folder, &running, &setting, client.clone())?;
-        let sender = Sender::new(client.clone(), node.webhook_url(), began);
+        let sinks = ends::sinks(sinks, began).await?;
+        let node = node("node", &arena.folder, &sinks, &setting, client.clone())?;
+        let sender = Sender::new(client.clone(), node.webhook_url(), vec![node.webhook_url()], began);
         let folder = arena.folder.clone();
-        Ok(Self { node, sender, sinks: running, setting, folder, client, kills: 0, peak: 0 })
+        Ok(Self { node, ends: Ends { sender, sinks }, setting, folder, client, kills: 0, peak: 0 })
     }
 
     /// Another gateway on the same store, which does not run yet.
     pub(crate) fn another(&self, name: &str) -> Result<Node> {
         node(name, &self.folder, &self.sinks, &self.setting, self.client.clone())
-    }
-
-    /// A subscriber.
-    pub(crate) fn sink(&self, name: &str) -> Result<&Sink> {
-        self.sinks.iter().find(|sink| sink.name() == name).with_context(|| format!("there is no subscriber {name}"))
     }
 
     /// Kills the gateway.
@@ -193,36 +160,6 @@ impl Stage {
         Ok(())
     }
 
-    /// How many events every subscriber is owed by now: a message each, and a conversation per dialog.
-    pub(crate) fn owed(&self) -> usize {
-        let requests = self.sender.ledger();
-        let taken = || requests.iter().filter(|r| r.answer.is_taken());
-        let messages: HashSet<&str> = taken().map(|r| r.payload.as_str()).collect();
-        let dialogs: HashSet<&str> = taken().map(|r| r.dialog.as_str()).collect();
-        messages.len() + dialogs.len()
-    }
-
-    /// The longest time in which nothing was taken from the provider.
-    pub(crate) fn longest_silence(&self) -> Duration {
-        let mut taken: Vec<Duration> =
-            self.sender.ledger().iter().filter(|r| r.answer.is_taken()).map(|r| r.at).collect();
-        taken.sort_unstable();
-        taken.array_windows().map(|[one, next]| next.saturating_sub(*one)).max().unwrap_or_default()
-    }
-
-    /// Waits until every subscriber took everything; says how long it took.
-    pub(crate) async fn settle(&self, within: Duration) -> Result<Duration> {
-        let began = Instant::now();
-        let owed = self.owed();
-        for sink in &self.sinks {
-            // What does not come is a loss, which the verdict tells in full.
-            if let Err(late) = sink.until(owed, within.saturating_sub(began.elapsed())).await {
-                anstream::eprintln!("    {late}");
-            }
-        }
-        Ok(began.elapsed())
-    }
-
     /// Ends everything in good order and judges it.
     pub(crate) async fn finish(mut self) -> Result<Report> {
         self.note_memory()?;
@@ -234,25 +171,12 @@ impl Stage {
         let said = self.node.said()?;
         report.expect(!said.contains("panicked"), Invariant::Expected, || "the gateway panicked".to_owned());
 
-        let requests = self.sender.ledger();
-        let deliveries: Vec<_> = self.sinks.iter().flat_map(Sink::ledger).collect();
-        let allowed = Allowed {
-            subscribers: self.sinks.iter().map(|sink| sink.name().to_owned()).collect(),
-            kills: self.kills,
-            concurrency: self.setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
-        };
-        let verdict = verdict::judge(&requests, &deliveries, &allowed);
-        report.violations.extend(verdict.violations);
-        report.duplicates = verdict.duplicates;
-        report.events = self.node.events()?;
-        let listed = self.node.deliveries()?;
-        report.violations.extend(verdict::audit(&requests, &deliveries, &allowed, &listed, &report.events));
+        let concurrency = self.setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        let excuses = Excuses { kills: self.kills, concurrency, unseen: 0 };
+        self.ends.judge(excuses, &self.node.beside(), &mut report)?;
         let intact = integrity(&database(&self.folder))?;
         report.expect(intact == ["ok"], Invariant::Intact, || format!("integrity_check says {intact:?}"));
 
-        report.fact(format!("{} requests", requests.len()));
-        report.fact(format!("{} deliveries", deliveries.len()));
-        report.fact(format!("{} duplicates", report.duplicates));
         report.fact(format!("memory {} MiB, at most {}", rest.div_ceil(1024), report.peak.div_ceil(1024)));
         Ok(report)
     }
@@ -273,9 +197,9 @@ fn node(name: &str, folder: &Path, sinks: &[Sink], setting: &Setting, client: re
         name,
         folder,
         store: format!("sqlite:{}", database(folder).display()),
+        public_url: None,
         subscribers: sinks.iter().map(|sink| (sink.name().to_owned(), sink.url().to_owned())).collect(),
-        server: setting.server,
-        delivery: setting.delivery,
+        setting,
     };
     Node::new(&plan, client)
 }

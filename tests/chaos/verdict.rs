@@ -3,10 +3,11 @@
 //! It is told nothing about how the gateway works, only what a scenario did that may show: how often a process was
 //! killed, and how many deliveries could be under way then.
 
-use crate::ledger::{Delivery, Reply, Request, text};
+use crate::ledger::{Answer, Delivery, Reply, Request, text};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::time::Duration;
 
 /// What a gateway must never break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +24,8 @@ pub(crate) enum Invariant {
     Signed,
     /// I6: the gateway's own books say what the ledgers say.
     Honest,
+    /// I7: what was broken works again soon.
+    Recovery,
     /// I8: memory stays within bounds.
     Bounds,
     /// I10: the store is intact.
@@ -55,6 +58,9 @@ pub(crate) struct Allowed {
     pub(crate) kills: usize,
     /// Lanes under way at once, per subscriber.
     pub(crate) concurrency: usize,
+    /// How often a lane may have been taken by a node that then did not know of it: what is listed as an attempt of
+    /// unknown outcome was none.
+    pub(crate) unseen: usize,
 }
 
 /// What is wrong, and what was counted on the way.
@@ -286,6 +292,8 @@ impl<'a> Lane<'a> {
 /// A delivery as the gateway itself lists it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Listed {
+    /// Names it in commands.
+    pub(crate) id: i64,
     /// Whose.
     pub(crate) subscriber: String,
     /// Its id.
@@ -328,7 +336,7 @@ pub(crate) fn audit(
             add(format!("{} is {} but {} {took} it", row.webhook_id, row.state, row.subscriber));
         }
         // An attempt that a kill cut is counted, whether it had reached the subscriber or not.
-        if !(times..=times + allowed.kills).contains(&row.attempts) {
+        if !(times..=times + allowed.kills + allowed.unseen).contains(&row.attempts) {
             add(format!("{}: {} attempts are listed, {} saw {times}", row.webhook_id, row.attempts, row.subscriber));
         }
     }
@@ -350,4 +358,61 @@ pub(crate) fn audit(
         add(format!("an event is {}", odd.state));
     }
     violations
+}
+
+/// Every request is answered within `limit`, with 200 or with 503 and `Retry-After`.
+pub(crate) fn prompt(requests: &[Request], limit: Duration) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for request in requests {
+        let right = match &request.answer {
+            Answer::Status(200, _) | Answer::Status(503, Some(_)) => request.took <= limit,
+            _ => false,
+        };
+        if !right {
+            let Request { payload, took, answer, at, .. } = request;
+            let what = format!("{payload} was answered {answer:?} after {took:.0?}, at {:.3} s", at.as_secs_f64());
+            violations.push(Violation { invariant: Invariant::Expected, what });
+        }
+    }
+    violations
+}
+
+/// What was refused comes again, not before `first` and not after `last`, counted from when it came before.
+pub(crate) fn punctual(deliveries: &[Delivery], first: Duration, last: Duration) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut refused: HashMap<(&str, &str), Duration> = HashMap::new();
+    for delivery in deliveries {
+        let key = (delivery.subscriber.as_str(), delivery.id.as_str());
+        if let Some(before) = refused.remove(&key) {
+            let waited = delivery.at.saturating_sub(before);
+            if !(first..=last).contains(&waited) {
+                let what = format!("{}: {waited:.0?} after it was refused", place(delivery));
+                violations.push(Violation { invariant: Invariant::Expected, what });
+            }
+        }
+        if matches!(delivery.reply, Reply::Status(status) if !(200..300).contains(&status)) {
+            refused.insert(key, delivery.at);
+        }
+    }
+    for (subscriber, id) in refused.keys() {
+        let what = format!("{subscriber} never got {id} again, which it refused");
+        violations.push(Violation { invariant: Invariant::Expected, what });
+    }
+    violations
+}
+
+/// Work that one node does at a time: who did it, in order. It changes hands only when `handed` says so, and does
+/// each time; nobody has it back.
+pub(crate) fn one_at_a_time(work: &[String], handed: usize) -> Vec<Violation> {
+    let mut holders: Vec<&str> = Vec::new();
+    for who in work {
+        if holders.last() != Some(&who.as_str()) {
+            holders.push(who);
+        }
+    }
+    if holders.len() == handed + 1 && holders.iter().collect::<BTreeSet<_>>().len() == holders.len() {
+        return Vec::new();
+    }
+    let what = format!("done by {holders:?}, and handed on {handed} times");
+    vec![Violation { invariant: Invariant::Expected, what }]
 }

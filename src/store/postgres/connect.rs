@@ -1,7 +1,7 @@
 //! Reaching the database: a pool, the settings of a session, how long anything may take, and what happens while the
 //! database is away.
 //!
-//! While it is away nobody waits for it: the first failure opens a pause that doubles up to two seconds, with jitter
+//! While it is away nobody waits for it: the first failure opens a pause that doubles up to one second, with jitter
 //! so that nodes do not come back in step, and within the pause everything fails at once with the reason.
 
 use super::address::Address;
@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// The pause after the first failure to connect, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What every session is told. Statements that take long are somebody's mistake; a lock that is not to be had soon
 /// is better waited for anew; an answered webhook is a promise, so a commit is on disk; and look-ups always go by index, also while the planner still takes a table for empty.

@@ -165,7 +165,6 @@ impl Claims {
         // Whether it took place is not known until the answer is here, and not at all if it never comes.
         let doubt = Doubt::of(self, holder);
         let rows = session.query(&claim, &[&clock, &names, &most, &since, &micros(lease), &holder]).await?;
-        doubt.settle();
 
         let mut found: HashMap<&str, usize> = HashMap::new();
         let mut database_now = None;
@@ -178,12 +177,15 @@ impl Claims {
             self.found(&wish.subscriber.0, count < wish.lanes, database_now);
         }
         if rows.is_empty() {
+            doubt.settle();
             let next_due = session.prepare_cached(NEXT_DUE).await?;
             let wait: Option<i64> = session.query_one(&next_due, &[&clock, &names]).await?.get(0);
             let next_due = wait.map(|wait| now.plus(Duration::from_micros(wait.unsigned_abs())));
             return Ok(Claimed { leased: Vec::new(), next_due });
         }
         let leased = heads(session, &rows, holder, now).await?;
+        // A lane whose next delivery nobody learned is worked on by nobody: until here it may have to be given back.
+        doubt.settle();
         Ok(Claimed { leased, next_due: None })
     }
 

@@ -17,7 +17,7 @@ pub(crate) async fn load(arena: Arena) -> Result<Report> {
     let sending = tokio::spawn(async move { sender.run(load).await });
     stage.sender.until(arena.patience(60), |progress| progress.taken >= load.webhooks() / 2).await?;
     // An operator may look while it works.
-    let seen = stage.node.events()?.len();
+    let seen = stage.node.beside().events()?.len();
     let took = sending.await.context("the provider broke")??;
     let drained = stage.settle(arena.patience(60)).await?;
     let mut report = stage.finish().await?;

@@ -1,7 +1,7 @@
 //! No fault but what is said.
 
 use crate::mutants::{mutated, seeds};
-use crate::node::{CHANNEL, KEY, Node, Plan};
+use crate::node::{CHANNEL, KEY, Node, Plan, Setting};
 use crate::stage::{Arena, Report, rate};
 use crate::verdict::Invariant;
 use anyhow::{Context, Result};
@@ -23,7 +23,9 @@ const END: Duration = Duration::from_secs(30);
 pub(crate) async fn mutations(arena: Arena) -> Result<Report> {
     let store = format!("sqlite:{}", arena.folder.join("birdwire.db").display());
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let plan = Plan { name: "node", folder: &arena.folder, store, subscribers: Vec::new(), server: "", delivery: "" };
+    let setting = Setting::default();
+    let (name, folder, subscribers) = ("node", arena.folder.as_path(), Vec::new());
+    let plan = Plan { name, folder, store, public_url: None, subscribers, setting: &setting };
     let mut node = Node::new(&plan, client.clone())?;
     node.start().await?;
     let roads = [("bird", KEY, node.webhook_url(), seeds("bird")), ("line", CHANNEL, node.line_url(), seeds("line"))];
@@ -63,7 +65,7 @@ pub(crate) async fn mutations(arena: Arena) -> Result<Report> {
     let said = node.said()?;
     report.expect(!said.contains("panicked"), Invariant::Expected, || "the gateway panicked".to_owned());
     let mut listed: BTreeMap<String, u64> = BTreeMap::new();
-    for event in node.events()? {
+    for event in node.beside().events()? {
         *listed.entry(event.state).or_default() += 1;
     }
     let events: u64 = listed.values().sum();
