@@ -20,6 +20,7 @@ use crate::http::{Gateway, router, server};
 use crate::ingest::Ingest;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
+use crate::store::copy::{Source, Target};
 use crate::store::inbound::Outlet;
 use crate::store::listing::Migrated;
 use crate::store::{self, Access, LeaseClock, Opening, Store, StoreError};
@@ -37,6 +38,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How often old rows are looked for, if nothing else is said.
 pub const JANITOR_EVERY: Duration = Duration::from_mins(1);
+
+/// Connections for a copy.
+const COPIERS: usize = 2;
 
 /// Rows removed in one transaction: few enough that webhooks behind it do not notice.
 const JANITOR_BATCH: usize = 500;
@@ -131,6 +135,18 @@ pub async fn migrate_store(config: &StoreConfig, clock: &Clock) -> Result<Migrat
     let metrics = Metrics::new()?;
     let opening = opening(Access::Serve, clock(), &metrics, config.connections, "");
     Ok(store::migrate(&config.url, opening).await?)
+}
+
+/// Opens a store that is to be copied, as whoever serves it would.
+pub fn copy_source(url: &str, clock: &Clock) -> Result<Arc<dyn Source>, AppError> {
+    let metrics = Metrics::new()?;
+    Ok(store::copy::source(url, &opening(Access::Serve, clock(), &metrics, COPIERS, ""))?)
+}
+
+/// Opens where a copy is to be.
+pub async fn copy_target(url: &str, clock: &Clock) -> Result<Arc<dyn Target>, AppError> {
+    let metrics = Metrics::new()?;
+    Ok(store::copy::target(url, &opening(Access::Serve, clock(), &metrics, COPIERS, "")).await?)
 }
 
 /// How a store is opened here: with the system's chance, by the store's own clock.

@@ -16,6 +16,7 @@ mod output;
 mod replay;
 mod send;
 mod serve;
+mod store;
 mod subscribers;
 mod trace;
 mod version;
@@ -64,6 +65,8 @@ enum Command {
     Nodes(nodes::Options),
     /// Make the store's schema, or bring it up to date
     Migrate(migrate::Options),
+    /// Move a whole store to another engine
+    Store(store::Options),
     /// Print the version
     Version(version::Options),
 }
@@ -179,6 +182,7 @@ async fn run(command: Command) -> Done {
         Command::Subscribers(options) => subscribers::run(options).await,
         Command::Nodes(options) => nodes::run(options).await,
         Command::Migrate(options) => migrate::run(options).await,
+        Command::Store(options) => store::run(options).await,
         Command::Version(options) => version::run(&options),
     }
 }

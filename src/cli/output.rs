@@ -112,9 +112,9 @@ pub(super) fn time(at: crate::domain::time::Timestamp) -> String {
 
 fn coloured(text: String) -> Cell {
     let colour = match text.split([' ', ':']).next() {
-        Some("stored" | "delivered" | "ok" | "verified" | "enabled") => Some(Color::Green),
+        Some("stored" | "delivered" | "ok" | "verified" | "enabled" | "equal") => Some(Color::Green),
         Some("pending" | "leased" | "duplicate" | "ignored") => Some(Color::Yellow),
-        Some("dead" | "quarantined" | "disabled" | "FAILED") => Some(Color::Red),
+        Some("dead" | "quarantined" | "disabled" | "FAILED" | "DIFFERS") => Some(Color::Red),
         _ => None,
     };
     let cell = Cell::new(text);

@@ -3,6 +3,7 @@
 //! Methods are whole transactions of the domain; no transaction handle crosses the trait, and no engine knows
 //! another. An engine is one folder, one line in [`open`] and one line in the conformance suite.
 
+pub mod copy;
 pub mod inbound;
 pub mod lane;
 pub mod listing;
@@ -11,6 +12,7 @@ mod postgres;
 pub mod replay;
 mod rows;
 mod sqlite;
+pub mod tables;
 pub mod trace;
 
 use crate::domain::account::Account;

@@ -14,7 +14,7 @@ const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
 const CUSTOMER: &str = "5e4a0680-804e-11ec-8477-2fea5968d85b";
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
-fn birdwire(arguments: &[&str]) -> Command {
+pub(crate) fn birdwire(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_birdwire"));
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
@@ -29,7 +29,7 @@ fn birdwire(arguments: &[&str]) -> Command {
 pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) out: String,
-    err: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Said {

@@ -5,6 +5,7 @@ mod app;
 mod bird_props;
 mod cli;
 mod conformance;
+mod copy;
 mod deploy;
 mod downstream;
 mod fixtures;

@@ -8,6 +8,7 @@ mod attempts;
 mod connect;
 mod error;
 mod flush;
+mod import;
 mod inbound;
 mod lanes;
 mod messages;
@@ -39,6 +40,7 @@ use attempts::Attempts;
 use connect::{Database, PATIENCE, Session, settle};
 use error::Failure;
 use flush::{Queue, stopped};
+pub(super) use import::target;
 use inbound::Webhooks;
 use lanes::Claims;
 use names::Names;
@@ -173,12 +175,21 @@ async fn prepare(database: &Database, access: Access, now: Timestamp) -> Result<
     let session = database.first().await?;
     if access == Access::Serve {
         schema::migrate(&session, now).await?;
+        import::refuse_unfinished(&session).await?;
         schema::partitions(&session, now).await?;
         look_at_server(&session, now).await?;
     } else {
         schema::check(&session).await?;
+        import::refuse_unfinished(&session).await?;
     }
     Ok(())
+}
+
+/// Makes the schema that a store is copied into.
+async fn prepare_copy(database: &Database, now: Timestamp) -> Result<(), Trouble> {
+    let session = database.first().await?;
+    schema::migrate(&session, now).await?;
+    Ok(schema::partitions(&session, now).await?)
 }
 
 /// Says what of the database or of this machine's clock may surprise somebody one day.
@@ -219,7 +230,12 @@ async fn keep(shared: Arc<Shared>, mut is_ready: bool, stop: CancellationToken) 
                 Err(Trouble::Failure(_)) => continue,
             }
         }
-        if let Err(error) = shared.look_after(looked.elapsed() >= PARTITIONS).await {
+        let outcome = shared.look_after(looked.elapsed() >= PARTITIONS).await;
+        if let Err(error @ StoreError::Unusable { .. }) = outcome {
+            shared.failure.send_replace(Some(error.to_string()));
+            return;
+        }
+        if let Err(error) = outcome {
             // Whether the database is away is said once, where that is noticed.
             tracing::debug!(error = &error as &dyn std::error::Error, "the store could not be looked after");
         } else if looked.elapsed() >= PARTITIONS {
@@ -253,17 +269,20 @@ impl Shared {
         let session = self.database.first().await?;
         let now = sql::database_now(&session).await?;
         schema::migrate(&session, now).await?;
+        import::refuse_unfinished(&session).await?;
         Ok(schema::partitions(&session, now).await?)
     }
 
     async fn look_after(&self, partitions: bool) -> Result<(), StoreError> {
-        if let Some(subscribers) = self.unregistered() {
-            on!(self, PATIENCE, |session| self.names.register(session, &subscribers))?;
-            self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
         let was_down = self.database.is_down();
         if let Some(node) = &self.node {
             on!(self, PATIENCE, |session| node.beat(session))?;
+            // A copy that began when this process was not known yet: one of the two sees the other.
+            on!(self, PATIENCE, |session| import::unfinished(session))?.map_or(Ok(()), Err)?;
+        }
+        if let Some(subscribers) = self.unregistered() {
+            on!(self, PATIENCE, |session| self.names.register(session, &subscribers))?;
+            self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
         if was_down {
             self.hint.notify_one();

@@ -115,6 +115,11 @@ pub(super) async fn list(session: &Session) -> Result<Vec<NodeRow>, Failure> {
     Ok(rows.iter().map(node).collect())
 }
 
+/// Whether a node serves.
+pub(super) fn is_alive(node: &NodeRow) -> bool {
+    node.state == NodeState::Alive
+}
+
 /// Removes nodes that are long gone.
 pub(super) async fn forget(session: &Session) -> Result<(), Failure> {
     let own: Option<i64> = None;

@@ -24,7 +24,7 @@ pub(super) async fn kept(session: &Session, query: &KeptQuery) -> Result<Vec<Kep
     let rows = session
         .query(
             "SELECT e.id, a.uuid, e.place, e.request_id, e.state, m.uuid, w.id, w.headers, w.body, w.received_at,
-                 (SELECT count(*) FROM events s WHERE s.id BETWEEN w.id AND e.id + 10000 AND s.webhook = w.id)
+                 (SELECT count(*) FROM events s WHERE s.id BETWEEN greatest(w.id, e.id - 10000) AND e.id + 10000 AND s.webhook = w.id)
              FROM events e
              JOIN accounts a ON a.id = e.account
              JOIN webhooks w ON w.id = e.webhook AND w.day = e.received_at / 86400000000

@@ -13,8 +13,11 @@ use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("migrations/0001_first.sql")), (2, include_str!("migrations/0002_nodes.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("migrations/0001_first.sql")),
+    (2, include_str!("migrations/0002_nodes.sql")),
+    (3, include_str!("migrations/0003_copy.sql")),
+];
 
 /// The version that this program makes.
 pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -34,7 +37,7 @@ const OPTIONAL: &[&str] = &[
 pub(super) const DAILY: [&str; 3] = ["webhooks", "outbox", "finished"];
 
 /// Days for which partitions are made ahead.
-const AHEAD: i32 = 2;
+pub(super) const AHEAD: i32 = 2;
 
 /// Why the schema is not as it should be.
 pub(super) enum Trouble {
@@ -175,25 +178,28 @@ fn checksum(sql: &str) -> Vec<u8> {
 pub(super) async fn partitions(session: &Session, now: Timestamp) -> Result<(), Error> {
     for day in day(now)..=day(now) + AHEAD {
         for table in DAILY {
-            let name = partition(table, day);
-            let made = format!(
-                "SET LOCAL lock_timeout = '500ms';
-                 CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ({day}) TO ({})",
-                day + 1
-            );
-            let there = session.query_opt("SELECT to_regclass($1::text)::text", &[&name]).await?;
-            if there.is_some_and(|row| row.get::<_, Option<String>>(0).is_some()) {
-                continue;
-            }
-            match session.batch_execute(&format!("BEGIN; {made}; COMMIT")).await {
-                Ok(()) => {}
-                Err(error) => {
-                    session.batch_execute("ROLLBACK").await?;
-                    // Another node was quicker, the table is busy, or rows of that day are in the rest already.
-                    tracing::debug!(error = super::error::explain(&error), partition = name, "no partition was made");
-                }
-            }
+            make_partition(session, table, day).await?;
         }
+    }
+    Ok(())
+}
+
+/// Makes a day's partition of a table, if that is possible.
+pub(super) async fn make_partition(session: &Session, table: &str, day: i32) -> Result<(), Error> {
+    let name = partition(table, day);
+    let made = format!(
+        "SET LOCAL lock_timeout = '500ms';
+         CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ({day}) TO ({})",
+        day + 1
+    );
+    let there = session.query_opt("SELECT to_regclass($1::text)::text", &[&name]).await?;
+    if there.is_some_and(|row| row.get::<_, Option<String>>(0).is_some()) {
+        return Ok(());
+    }
+    if let Err(error) = session.batch_execute(&format!("BEGIN; {made}; COMMIT")).await {
+        session.batch_execute("ROLLBACK").await?;
+        // Another node was quicker, the table is busy, or rows of that day are in the rest already.
+        tracing::debug!(error = super::error::explain(&error), partition = name, "no partition was made");
     }
     Ok(())
 }

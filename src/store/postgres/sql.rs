@@ -30,7 +30,7 @@ pub(super) fn day(at: Timestamp) -> i32 {
 }
 
 /// Ids of rows in one bucket of look-ups, as a power of two; an event takes about six of them.
-const BUCKET_BITS: u32 = 18;
+pub(super) const BUCKET_BITS: u32 = 18;
 
 /// The bucket in which whatever the event with this row is known by is found.
 pub(super) const fn bucket(event: i64) -> i64 {

@@ -357,7 +357,7 @@ impl<'a> Receipts<'a> {
 
     fn write_at(&mut self, tx: &mut Tx<'_>, id: i64, row: &Row<'_>) -> rusqlite::Result<()> {
         let webhook = match row.end {
-            End::Stored | End::Quarantined(_) => Some(self.raw(tx.connection)?),
+            End::Stored | End::Quarantined(_) => Some(self.raw(tx.connection, id)?),
             End::Duplicate { .. } | End::Ignored => None,
         };
         let (state, conflict, reason) = match row.end {
@@ -396,21 +396,25 @@ impl<'a> Receipts<'a> {
         Ok(())
     }
 
-    fn raw(&mut self, connection: &Connection) -> rusqlite::Result<i64> {
+    /// The row of the raw webhook. It has the id of the event that it is kept for, which is never given twice: a row that
+    /// retention removed must not be taken for another one.
+    fn raw(&mut self, connection: &Connection, event: i64) -> rusqlite::Result<i64> {
         if let Some(row) = self.webhook {
             return Ok(row);
         }
         let headers: Vec<(&str, &str)> = self.inbound.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         connection
-            .prepare_cached("INSERT INTO webhooks (account, received_at, headers, body) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT INTO webhooks (id, account, received_at, headers, body) VALUES (?5, ?1, ?2, ?3, ?4)",
+            )?
             .execute(params![
                 self.account,
                 self.inbound.received_at.micros(),
                 serde_json::to_string(&headers).unwrap_or_default(),
-                self.inbound.body
+                self.inbound.body,
+                event
             ])?;
-        let row = connection.last_insert_rowid();
-        self.webhook = Some(row);
-        Ok(row)
+        self.webhook = Some(event);
+        Ok(event)
     }
 }

@@ -36,6 +36,7 @@ pub(super) struct Memory {
     accounts: HashMap<Uuid, i64>,
     subscribers: HashMap<String, Known>,
     next_event: i64,
+    next_outbox: i64,
     keys: Recent<RecentKey>,
     messages: Recent<[u8; 16]>,
     early: HashMap<[u8; 16], i64>,
@@ -80,6 +81,9 @@ impl Memory {
         let mut early = connection.prepare("SELECT uuid, row FROM early_messages")?;
         memory.early = early.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
         memory.tail = Tail::load(connection)?;
+        // Also when retention has removed all of them: an id is never given twice.
+        let outbox = "SELECT max(1 + coalesce((SELECT max(id) FROM outbox), 0), (SELECT outbox FROM tail))";
+        memory.next_outbox = connection.query_row(outbox, [], |r| r.get(0))?;
         Ok(memory)
     }
 
@@ -127,6 +131,11 @@ impl Memory {
     pub(super) fn next_event(&mut self) -> i64 {
         self.next_event += 1;
         self.next_event - 1
+    }
+
+    pub(super) fn next_outbox(&mut self) -> i64 {
+        self.next_outbox += 1;
+        self.next_outbox - 1
     }
 
     /// The time with which `key` was seen lately.
@@ -210,7 +219,7 @@ impl Memory {
         self.added.clear();
         self.keys.trim();
         self.messages.trim();
-        self.tail.keep(self.next_event);
+        self.tail.keep(self.next_event, self.next_outbox);
     }
 
     /// Writes some of the ids that wait to their places: as many as keeps the number that waits bounded.
@@ -309,7 +318,7 @@ impl Tail {
     }
 
     /// After a commit: enough are gathered, or all are written.
-    fn keep(&mut self, next_event: i64) {
+    fn keep(&mut self, next_event: i64, next_outbox: i64) {
         self.kept = self.written;
         if self.kept == self.settling.len() {
             self.settling.clear();
@@ -319,18 +328,15 @@ impl Tail {
             self.settling = std::mem::take(&mut self.fresh);
             self.settling.sort_unstable();
             self.first = next_event;
-            self.then = [next_event, 0, 0];
+            let of_message = |(.., kind, row): &Entry| (*kind == Kind::Message as i64).then_some(row + 1);
+            let next_message = self.settling.iter().filter_map(of_message).max().unwrap_or_default();
+            self.then = [next_event, next_message, next_outbox];
         }
     }
 
     fn write(&mut self, connection: &Connection, most: usize) -> rusqlite::Result<()> {
         if self.settling.is_empty() {
             return Ok(());
-        }
-        if self.then[1] == 0 {
-            // Before anything of this batch: what it adds has other ids, all of them greater, and is gathered already.
-            self.then[1] = 1 + self.settling_max(Kind::Message);
-            self.then[2] = 1 + self.settling_max(Kind::Outbound);
         }
         let upto = self.settling.len().min(self.written + most);
         super::ids::write(connection, &self.settling[self.written..upto])?;
@@ -344,10 +350,5 @@ impl Tail {
                 .execute([event, message, outbox])?;
         }
         Ok(())
-    }
-
-    fn settling_max(&self, kind: Kind) -> i64 {
-        let of_kind = self.settling.iter().filter(|(.., k, _)| *k == kind as i64);
-        of_kind.map(|(.., row)| *row).max().unwrap_or_default()
     }
 }

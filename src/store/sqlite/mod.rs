@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod error;
+mod export;
 mod ids;
 mod inbound;
 mod lanes;
@@ -32,6 +33,7 @@ use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use checkpoint::Bell;
+pub(super) use export::source;
 use memory::Memory;
 use rusqlite::{Connection, params};
 use std::fs::{File, TryLockError};

@@ -51,10 +51,11 @@ pub(super) fn owe(
     if subscribers.peek().is_none() {
         return Ok(());
     }
+    let outbox = tx.memory.next_outbox();
     connection
         .prepare_cached(
-            "INSERT INTO outbox (uuid, type, event, message, conversation, created_at, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO outbox (id, uuid, type, event, message, conversation, created_at, body)
+             VALUES (?8, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             outbound.id.0.as_bytes(),
@@ -63,9 +64,9 @@ pub(super) fn owe(
             about.message,
             about.conversation,
             now,
-            outbound.body
+            outbound.body,
+            outbox
         ])?;
-    let outbox = connection.last_insert_rowid();
     tx.memory.remember_id(about.event, Kind::Outbound, *outbound.id.0.as_bytes(), outbox);
     for subscriber in subscribers {
         let known = tx.memory.subscriber(connection, &subscriber.0)?;
@@ -103,6 +104,9 @@ pub(super) fn owe(
     Ok(())
 }
 
+/// A lane, a number in it, and the token of the lease that came with it.
+type Numbered = (i64, i64, Option<(i64, Place)>);
+
 /// Takes the next number of a lane, and the lane itself on lease when it was idle and somebody has a place for it.
 fn number(
     tx: &Tx<'_>,
@@ -110,7 +114,7 @@ fn number(
     known: Known,
     conversation: i64,
     now: i64,
-) -> rusqlite::Result<(i64, i64, Option<(i64, Place)>)> {
+) -> rusqlite::Result<Numbered> {
     let place = || tx.taker.filter(|_| known.ordered && known.active)?.place(subscriber);
     let end = |place: &Place| Timestamp::from_micros(now).plus(place.lease).micros();
     let lane: Option<(i64, i64, i64, bool)> = tx

@@ -189,7 +189,9 @@ fn run(
                     (signals.committed)();
                 }
                 if let Some(taker) = &taker {
-                    handed.into_iter().for_each(|h| taker.take(h.leased, h.place));
+                    for Handed { leased, place, .. } in handed {
+                        taker.take(leased, place);
+                    }
                 }
                 if work {
                     hint.notify_one();

@@ -3,18 +3,18 @@
 //! A case is an ordinary function of an engine; the macro only makes it a test. A new engine is an implementation of
 //! [`Engine`] and one line at the end of this file.
 
-mod changes;
+pub(crate) mod changes;
 pub(crate) mod engines;
 mod handing;
 mod inbound;
 mod lanes;
-mod notices;
+pub(crate) mod notices;
 mod opening;
 mod property;
-mod remapping;
+pub(crate) mod remapping;
 mod replays;
 pub(crate) mod servers;
-mod statuses;
+pub(crate) mod statuses;
 mod upkeep;
 pub(crate) mod world;
 

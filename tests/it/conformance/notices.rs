@@ -15,7 +15,7 @@ fn wants(name: &str, events: &[&str]) -> (Interest, Order) {
 }
 
 /// Whoever wrote the note does `kind` instead. Nobody does it when there is no dialog.
-fn notice(note: &Note, kind: &str) -> InboundEvent {
+pub(crate) fn notice(note: &Note, kind: &str) -> InboundEvent {
     let event = said(note, &format!("{kind} {}", note.key));
     let Content::Message(new) = event.content else { unreachable!("a note is a message") };
     let somewhere = !note.dialog.is_empty();

@@ -23,7 +23,7 @@ const UPDATED: &str = "conversation_message_updated";
 /// A webhook is a line per message, `<dialog> <key> <text>`. A line with a question mark is beyond a `young` reader, and
 /// a webhook with an exclamation mark all of it; an `old` one writes louder.
 #[derive(Clone, Copy, PartialEq)]
-enum Reader {
+pub(crate) enum Reader {
     Young,
     /// Takes webhooks apart, but has no answer to a question.
     Teen,
@@ -78,7 +78,7 @@ impl Reader {
         Ingest::new(world.store.clone(), outlet, accounts)
     }
 
-    async fn accept(self, world: &World, body: &str) -> Vec<&'static str> {
+    pub(crate) async fn accept(self, world: &World, body: &str) -> Vec<&'static str> {
         let ingest = self.ingest(world, &[account(1)]);
         let webhook = RawWebhook { headers: Vec::new(), body: body.as_bytes().to_vec(), received_at: at(0) };
         let desk = ingest.desk(account(1).id).unwrap();
@@ -86,7 +86,7 @@ impl Reader {
         report.ends.iter().map(birdwire::domain::event::End::state).collect()
     }
 
-    async fn replay(self, world: &World, order: Order) -> (Summary, Vec<Finding>) {
+    pub(crate) async fn replay(self, world: &World, order: Order) -> (Summary, Vec<Finding>) {
         let mut findings = Vec::new();
         let ingest = self.ingest(world, &[account(1)]);
         let summary = ingest.replay(&order, at(50), &mut |finding| findings.push(finding)).await.unwrap();
@@ -95,7 +95,7 @@ impl Reader {
 }
 
 const DRY: Order = Order { account: None, since: None, until: None, quarantined: false, dry_run: true };
-const REAL: Order = Order { dry_run: false, ..DRY };
+pub(crate) const REAL: Order = Order { dry_run: false, ..DRY };
 
 /// Everything that a dry run must not change.
 async fn state(world: &World) -> (Vec<DeliveryRow>, String, String) {

@@ -18,7 +18,7 @@ async fn watched(engine: &dyn Engine) -> World {
 }
 
 /// The message `m` of `account`: the provider's word, what it stands for, and when.
-fn status(account: &Arc<Account>, text: &str, status: Status, word: &str, seconds: u64) -> InboundEvent {
+pub(crate) fn status(account: &Arc<Account>, text: &str, status: Status, word: &str, seconds: u64) -> InboundEvent {
     let note = Note { account: account.clone(), text: text.to_owned(), ..note("+31", "m") };
     let event = said(&note, &format!("m {word}"));
     let Content::Message(mut new) = event.content else { unreachable!("a note is a message") };

@@ -179,6 +179,11 @@ impl World {
     pub(crate) async fn new(engine: &dyn Engine, subscribers: &[(Interest, Order)]) -> Self {
         let place = engine.place();
         let store = open(&place, Access::Serve).await.unwrap();
+        Self::of(place, store, subscribers).await
+    }
+
+    /// On a store that is there already.
+    pub(crate) async fn of(place: Place, store: Arc<dyn Store>, subscribers: &[(Interest, Order)]) -> Self {
         let world = Self { place, store, subscribers: subscribers.to_vec() };
         world.register().await;
         world
@@ -205,9 +210,7 @@ impl World {
         self.store.close().await;
         drop(self.store);
         let store = open(&self.place, Access::Serve).await.unwrap();
-        let world = Self { place: self.place, store, subscribers: subscribers.to_vec() };
-        world.register().await;
-        world
+        Self::of(self.place, store, subscribers).await
     }
 
     pub(crate) fn inbound(&self, account: Arc<Account>, received_at: Timestamp, events: Vec<InboundEvent>) -> Inbound {
