@@ -56,7 +56,7 @@ pub trait Adapter: Erase + Send + Sync {
     /// bad event never spoils its siblings. Empty only for a webhook that really holds no events.
     fn events(&self, webhook: &Verified<'_>) -> Vec<InboundEvent>;
 
-    /// The headers worth keeping beside the raw body, in lower case.
+    /// The headers worth keeping beside the raw body, in lower case: all that `verify` looks at, and no other reaches it.
     fn kept_headers(&self) -> &'static [&'static str];
 }
 

@@ -17,8 +17,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much of a body that is too large is read and thrown away, so that its sender gets to read the answer.
@@ -97,7 +101,7 @@ pub(super) async fn receive(
 
 async fn handle(gateway: &Arc<Gateway>, account: &str, request_id: RequestId, request: Request) -> Outcome {
     let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
-    let Some(account_id) = account_id.filter(|id| gateway.ingest.desk(*id).is_some()) else {
+    let Some((account_id, desk)) = account_id.and_then(|id| Some((id, gateway.ingest.desk(id)?))) else {
         // Something was sent that will never be read: reading it first lets the sender read the answer.
         discard(request.into_body(), gateway).await;
         return Outcome::UnknownAccount;
@@ -108,17 +112,19 @@ async fn handle(gateway: &Arc<Gateway>, account: &str, request_id: RequestId, re
         Ok(Err(outcome)) => return outcome,
         Err(_) => return Outcome::Slow,
     };
-    let webhook = RawWebhook { headers: text_headers(&head.headers), body, received_at: (gateway.clock)() };
-    // In a task of its own: a commit goes on when its sender hangs up or our patience ends, and must be counted.
+    let headers = text_headers(&head.headers, desk.headers());
+    let webhook = RawWebhook { headers, body, received_at: (gateway.clock)() };
+    // A commit goes on when its sender hangs up or our patience ends, and must be counted.
     let (mine, id) = (gateway.clone(), request_id.0.clone());
-    let accepted = tokio::spawn(async move {
+    let accept = async move {
         let desk = mine.ingest.desk(account_id)?;
         let accepted = mine.ingest.accept(desk, webhook, id, Box::new(hold)).await;
         if let Ok(report) = &accepted {
             count(&mine.metrics, report);
         }
         Some(accepted)
-    });
+    };
+    let accepted = Unstoppable::new(AssertUnwindSafe(accept).catch_unwind());
     match tokio::time::timeout(gateway.commit_timeout, accepted).await {
         Ok(Ok(Some(Ok(_)))) => Outcome::Committed,
         Ok(Ok(Some(Err(Refusal::Unverified(error))))) => {
@@ -144,6 +150,37 @@ async fn handle(gateway: &Arc<Gateway>, account: &str, request_id: RequestId, re
                 tracing::error!(account.id = account, request.id = request_id.0, "commits take too long");
             }
             Outcome::Unavailable
+        }
+    }
+}
+
+/// A future that goes on in a task of its own when whoever waits for it goes away. A task for each webhook from the
+/// beginning would cost every one of them two changes of thread.
+struct Unstoppable<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T: Send + 'static> Unstoppable<T> {
+    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(work)))
+    }
+}
+
+impl<T: Send + 'static> Future for Unstoppable<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        let done = work.as_mut().poll(cx);
+        if done.is_ready() {
+            self.0 = None;
+        }
+        done
+    }
+}
+
+impl<T: Send + 'static> Drop for Unstoppable<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            tokio::spawn(work);
         }
     }
 }
@@ -189,12 +226,10 @@ async fn discard(mut body: Body, gateway: &Gateway) {
     tokio::time::timeout(gateway.body_timeout, all).await.ok();
 }
 
-/// Header names are lower case already; a value that is no text cannot be a signature.
-fn text_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
-        .collect()
+/// Those of the wanted headers, their names in lower case, whose value is text: anything else cannot be a signature.
+fn text_headers(headers: &HeaderMap, wanted: &[&str]) -> Vec<(String, String)> {
+    let all = wanted.iter().flat_map(|&name| headers.get_all(name).iter().map(move |value| (name, value)));
+    all.filter_map(|(name, value)| Some((name.to_owned(), value.to_str().ok()?.to_owned()))).collect()
 }
 
 fn count(metrics: &Metrics, report: &Report) {

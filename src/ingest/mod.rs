@@ -29,6 +29,13 @@ pub struct Desk {
     adapter: Arc<dyn Adapter>,
 }
 
+impl Desk {
+    /// The headers, in lower case, that matter to whoever reads a webhook of this account.
+    pub fn headers(&self) -> &'static [&'static str] {
+        self.adapter.kept_headers()
+    }
+}
+
 /// What became of a webhook, for counting; one end per event, or one for a webhook without events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {

@@ -59,7 +59,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio_postgres_rustls", &["store::postgres"]),
     ("deadpool_postgres", &["store::postgres"]),
     ("rustls_platform_verifier", &["store::postgres"]),
-    ("futures_util", &["store::postgres"]),
+    ("futures_util", &["store::postgres", "http"]),
     ("async_trait", &["store"]),
     ("prometheus", &["metrics", "http", "app"]),
     ("tracing_subscriber", &["telemetry"]),
