@@ -66,6 +66,8 @@ pub(super) fn start<F: Flush>(
         while receiver.recv_many(&mut waiting, BATCH).await > 0 {
             let (mut items, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
             let answers = attend(&*flush, &database, &metrics, &mut items).await;
+            // First the share of memory that they hold, then the answers: the next webhooks may be on their way.
+            drop(items);
             for (reply, answer) in replies.into_iter().zip(answers) {
                 // A caller that went away does not need the answer.
                 drop(reply.send(answer));

@@ -71,7 +71,9 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Work for Job<
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
-        let Job { result, reply, .. } = *self;
+        let Job { run, result, reply } = *self;
+        // First the share of memory that it holds, then the answer: the next webhook may be on its way.
+        drop(run);
         let answer = outcome.and_then(|()| result.ok_or_else(stopped));
         // A caller that went away does not need the answer.
         drop(reply.send(answer));
