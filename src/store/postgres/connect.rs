@@ -25,11 +25,12 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// The pause after the first failure to connect, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What every session is told. Statements that take long are somebody's mistake; a lock that is not to be had soon
+/// What every session is told. Statements that take long are somebody's mistake; a node that is stopped in the middle of a
+/// transaction must not keep others from its lanes until long after its leases; a lock that is not to be had soon
 /// is better waited for anew; an answered webhook is a promise, so a commit is on disk; and look-ups always go by index, also while the planner still takes a table for empty.
 const SESSION: &str = "SET statement_timeout = '10s';
     SET lock_timeout = '4s';
-    SET idle_in_transaction_session_timeout = '15s';
+    SET idle_in_transaction_session_timeout = '5s';
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 const PLANNER: &str = "SET enable_seqscan = off;
