@@ -119,9 +119,14 @@ pub(crate) struct Judged {
     pub(crate) met: Option<bool>,
 }
 
-/// Holds every goal against what was found.
+/// Holds every goal of the rows that were asked for against what was found. A row that was asked for and could not be
+/// measured is a goal that was not met.
 pub(crate) fn judge(rows: &[RowResult]) -> Vec<Judged> {
     let row = |name: &str| rows.iter().find(|row| row.name == name);
+    let asked = |Goal(_, what, _): &&Goal| match what {
+        Ratio((name, _), (other, _)) => row(name).is_some() && row(other).is_some(),
+        Median(name, _) | Largest(name, _) => row(name).is_some(),
+    };
     let judge = |Goal(goal, what, limit): &Goal| {
         let found = match what {
             Ratio((name, figure), (other, others)) => {
@@ -140,7 +145,7 @@ pub(crate) fn judge(rows: &[RowResult]) -> Vec<Judged> {
         };
         Judged { goal, limit, found, met }
     };
-    GOALS.iter().map(judge).collect()
+    GOALS.iter().filter(asked).map(judge).collect()
 }
 
 impl fmt::Display for Judged {

@@ -17,6 +17,7 @@ mod machine;
 mod measure;
 mod options;
 mod payload;
+mod plot;
 mod report;
 mod rounds;
 mod sink;
@@ -75,6 +76,9 @@ fn run() -> Result<bool> {
         rows,
         goals,
     };
+    if let Some(folder) = &options.plot {
+        plot::draw(&report.rows, folder)?;
+    }
     if options.json {
         anstream::println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
