@@ -28,8 +28,8 @@ const SEED: usize = 20_000;
 const CONVERSATIONS: u64 = 10_000;
 
 /// Bytes in the file, rounded up: of a message that is stored for good, and of a delivery that is owed with its event.
-const STORED: u64 = 1_300;
-const OWED: u64 = 1_800;
+const STORED: u64 = 1_000;
+const OWED: u64 = 1_500;
 
 /// What a store holds before the rounds.
 #[derive(Clone, Copy)]
