@@ -124,7 +124,7 @@ fn make_sure_of_room(sizes: &[Size], place: &Place) -> Result<()> {
 
 /// A store of this size.
 fn grown(size: Size, place: &Place) -> Result<TempDir> {
-    let folder = tempfile::Builder::new().prefix(size.name).tempdir_in(&place.folder)?;
+    let folder = tempfile::Builder::new().prefix("bench-grown-").tempdir_in(&place.folder)?;
     let began = tokio::time::Instant::now();
     seed(folder.path(), place)?;
     if size.stored + size.owed > 0 {
@@ -169,6 +169,9 @@ fn store_more(connection: &Connection, wanted: u64) -> Result<()> {
     let events = one(connection, "SELECT max(id) FROM events")?;
     let messages = one(connection, "SELECT max(id) FROM messages")?;
     let span = one(connection, "SELECT max(event_time) - min(event_time) + 1 FROM dedupe")?;
+    let (account, latest) = connection.query_row("SELECT account, max(event_time) FROM dedupe", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
     if events == 0 || messages == 0 {
         bail!("the gateway has written nothing that could be copied");
     }
@@ -188,7 +191,7 @@ fn store_more(connection: &Connection, wanted: u64) -> Result<()> {
              FROM messages WHERE id <= {messages};
              INSERT INTO dedupe (account, event_time, key, event)
              SELECT account, event_time + {later}, randomblob(16), event + {event}
-             FROM dedupe WHERE event <= {events} ORDER BY account, event_time;
+             FROM dedupe WHERE account = {account} AND event_time <= {latest} ORDER BY account, event_time;
              INSERT INTO ids (bucket, id, kind, row)
              SELECT (id + {event}) >> 12, randomblob(16), 2, id + {event} FROM events WHERE id <= {events};
              INSERT INTO ids (bucket, id, kind, row)

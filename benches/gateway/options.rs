@@ -18,7 +18,8 @@ scripts/bench [OPTIONS]
   --rounds N        rounds of every row
   --store URL       measure a PostgreSQL too, postgres://USER@HOST/DATABASE; schemas are made and removed in it
   --foreign CORES   how much others may use of the machine in a round that counts (0.25)
-  --folder PATH     where stores are made; on the disk that is to be measured
+  --folder PATH     where stores are made; on the disk that is to be measured. A run that is broken off leaves folders
+                    there, in the build folder's tmp if nothing else was said: bench-*
 ";
 
 /// The options.

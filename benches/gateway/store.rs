@@ -28,7 +28,7 @@ struct Schema {
 impl Place {
     /// A new store for a contender.
     pub(crate) fn fresh(&self, who: Who) -> Result<Fresh> {
-        let folder = tempfile::Builder::new().prefix("bench").tempdir_in(&self.folder)?;
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)?;
         let schema = match &self.postgres {
             Some(database) if who == Who::Postgres => Some(Schema::new(database)?),
             _ => None,
