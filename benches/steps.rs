@@ -89,8 +89,8 @@ fn steps() -> Result<Vec<Step>> {
     let verified = verify(adapter, webhook)?;
     let event = adapter.events(&verified).pop().context("no event in the message")?;
     let renderer = Renderer::new(RecordFormat::Documented);
-    let rendered = Prepared::new(event.clone(), 0, &account, &renderer);
-    let body = rendered.created.first().context("nothing is rendered")?.body.clone();
+    let written = Prepared::new(event.clone(), 0, &account, &renderer);
+    let body = written.created.first().context("nothing is rendered")?.body.clone();
     ensure!(!body.is_empty(), "an empty record");
     let signer = Signer::new(&[Secret::new(SECRET)])?;
     let answer = Answer::Status { status: 503, retry_after: Some("120".to_owned()) };
@@ -112,7 +112,7 @@ fn steps() -> Result<Vec<Step>> {
                 black_box((signer.voipbin(body), signer.standard(id, NOW.seconds(), body)));
             }),
         ),
-        ("outcome", Box::new(move || drop(black_box(judge(black_box(&answer), situation, &backoff))))),
+        ("outcome", Box::new(move || _ = black_box(judge(black_box(&answer), situation, &backoff)))),
     ])
 }
 

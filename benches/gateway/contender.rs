@@ -13,7 +13,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_birdwire");
 const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/baseline-node");
 
 /// A start on a store with millions of rows takes a while.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

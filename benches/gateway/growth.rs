@@ -109,7 +109,7 @@ pub(crate) fn run(options: &Options, place: &Place) -> Result<Vec<RowResult>> {
         };
         rows.push(Row { name: name.to_owned(), missing: None, run: Box::new(run) });
     }
-    Ok(rounds::run(SUITE, options.rounds(3), options.foreign, rows))
+    Ok(rounds::run(SUITE, options.rounds(3), options.noise(), rows))
 }
 
 fn make_sure_of_room(sizes: &[Size], place: &Place) -> Result<()> {

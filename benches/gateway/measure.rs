@@ -58,22 +58,22 @@ pub(crate) enum Load {
     Open(f64, Duration),
 }
 
-/// One round. With a `store` it goes on with what that holds; otherwise it begins with nothing.
+/// One round. With a store that is `kept` it goes on with what that holds; otherwise it begins with nothing.
 pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Measured> {
     let fresh = place.fresh(task.who)?;
     let folder = kept.unwrap_or(fresh.folder());
-    let talk = Talk::new(task.conversations);
+    let people = Talk::new(task.conversations);
     let first = usize::try_from(task.conversations)?;
     let subscribers = if task.sink == Told::Nobody { 0 } else { task.subscribers };
-    let room = first + WARM + most(task.load);
-    let sink = Sink::start(subscribers.max(1), room, task.sink == Told::Later)?;
+    let messages = first + WARM + most(task.load);
+    let sink = Sink::start(subscribers.max(1), messages, task.sink == Told::Later)?;
     let plan = Plan { who: task.who, folder, store: fresh.url(), subscribers, sink: sink.port };
     let running = plan.start()?;
     let delivers = if task.sink == Told::Now { subscribers as u64 } else { 0 };
 
-    let opening = load::closed(running.port, talk.requests(0, first)?.into(), PATIENCE)?;
-    let warm = if task.subscribers > 10 { WARM / 20 } else { WARM };
-    let warmed = load::closed(running.port, talk.requests(first as u64, warm)?.into(), WARM_TIME)?;
+    let opening = load::closed(running.port, people.requests(0, first)?.into(), PATIENCE)?;
+    let extra = if task.subscribers > 10 { WARM / 20 } else { WARM };
+    let warmed = load::closed(running.port, people.requests(first as u64, extra)?.into(), WARM_TIME)?;
     ensure!(opening.refused + warmed.refused == 0, "the contender refuses webhooks while it warms up");
     let before = (opening.taken + warmed.taken) as u64 * delivers;
     sink.until(before, PATIENCE)?;
@@ -83,7 +83,7 @@ pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Me
         Load::Closed(time, limit) => ((warmed.rate() * 2.5 * time.as_secs_f64()) as usize + 5_000).min(limit),
         Load::Open(rate, time) => (rate * time.as_secs_f64()) as usize,
     };
-    let requests = Arc::new(talk.requests(start as u64, expected.min(MOST))?);
+    let requests = Arc::new(people.requests(start as u64, expected.min(MOST))?);
     let mut figures = Figures::new();
     if matches!(task.load, Load::Open(..)) {
         let (median, high) = machine::disk(folder)?;

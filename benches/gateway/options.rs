@@ -1,5 +1,6 @@
 //! What was asked for on the command line.
 
+use crate::rounds::Noise;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ scripts/bench [OPTIONS]
 ";
 
 /// The options.
+#[expect(clippy::struct_excessive_bools, reason = "switches on a command line are that")]
 pub(crate) struct Options {
     pub(crate) quick: bool,
     pub(crate) check: bool,
@@ -77,6 +79,11 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// What is done about others that use the machine.
+    pub(crate) fn noise(&self) -> Noise {
+        Noise { tolerance: self.foreign, tries: if self.quick { 2 } else { 3 } }
     }
 
     /// Whether a row is to be measured.

@@ -9,8 +9,14 @@ use std::collections::BTreeMap;
 /// The figures of one round, by name.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
-/// How often a round that others disturbed is tried.
-const TRIES: u32 = 3;
+/// What is done about others that use the machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Noise {
+    /// Cores that they may use in a round that counts.
+    pub(crate) tolerance: f64,
+    /// How often a round is tried until it counts; then the quietest is taken.
+    pub(crate) tries: u32,
+}
 
 /// One thing that is measured.
 pub(crate) struct Row<'a> {
@@ -103,7 +109,7 @@ pub(crate) fn quantile(micros: &mut [u32], quantile: f64) -> f64 {
 }
 
 /// Runs `count` rounds of all rows.
-pub(crate) fn run(suite: &'static str, count: u32, tolerance: f64, mut rows: Vec<Row<'_>>) -> Vec<RowResult> {
+pub(crate) fn run(suite: &'static str, count: u32, noise: Noise, mut rows: Vec<Row<'_>>) -> Vec<RowResult> {
     let mut results: Vec<RowResult> = rows
         .iter()
         .map(|row| RowResult { suite, name: row.name.clone(), not_measured: row.missing.clone(), rounds: Vec::new() })
@@ -113,7 +119,7 @@ pub(crate) fn run(suite: &'static str, count: u32, tolerance: f64, mut rows: Vec
             if result.not_measured.is_some() {
                 continue;
             }
-            match round(row, tolerance) {
+            match round(row, noise) {
                 Ok(round) => {
                     anstream::eprintln!("{suite} {number}/{count} {}: {}", row.name, told(&round));
                     result.rounds.push(round);
@@ -128,12 +134,12 @@ pub(crate) fn run(suite: &'static str, count: u32, tolerance: f64, mut rows: Vec
     results
 }
 
-fn round(row: &mut Row<'_>, tolerance: f64) -> Result<Round> {
+fn round(row: &mut Row<'_>, noise: Noise) -> Result<Round> {
     let mut best: Option<Round> = None;
-    for _ in 0..TRIES {
+    for _ in 0..noise.tries {
         let Measured { figures, usage: (before, after) } = (row.run)()?;
         let foreign = after.foreign_since(&before);
-        let round = Round { figures, foreign, noisy: foreign > tolerance };
+        let round = Round { figures, foreign, noisy: foreign > noise.tolerance };
         if best.as_ref().is_none_or(|best| round.foreign < best.foreign) {
             best = Some(round);
         }

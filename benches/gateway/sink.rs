@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 use birdwire::app::system_clock;
 use birdwire::domain::secret::Secret;
 use birdwire::voipbin::sign::{verify_standard, verify_voipbin};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,7 +75,7 @@ impl Sink {
             LocalSet::new().block_on(&runtime, async move {
                 tokio::select! {
                     // A sink that breaks takes nothing more, which the round will see.
-                    _ = accept(listener, Rc::new(its_book)) => {}
+                    _ = accept(listener, its_book) => {}
                     () = its_end.notified() => {}
                 }
             });
@@ -143,7 +142,7 @@ impl Drop for Sink {
     }
 }
 
-async fn accept(listener: std::net::TcpListener, book: Rc<Arc<Book>>) -> Result<()> {
+async fn accept(listener: std::net::TcpListener, book: Arc<Book>) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (stream, _) = listener.accept().await?;
@@ -152,7 +151,7 @@ async fn accept(listener: std::net::TcpListener, book: Rc<Arc<Book>>) -> Result<
     }
 }
 
-async fn serve(mut stream: tokio::net::TcpStream, book: Rc<Arc<Book>>) -> Result<()> {
+async fn serve(mut stream: tokio::net::TcpStream, book: Arc<Book>) -> Result<()> {
     let mut buffer = Vec::with_capacity(8192);
     loop {
         while let Some(frame) = wire::frame(&buffer) {

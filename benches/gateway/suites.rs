@@ -34,7 +34,7 @@ pub(crate) fn run(suite: &'static str, options: &Options, place: &Place) -> anyh
             });
         }
     }
-    Ok(rounds::run(suite, options.rounds(count), options.foreign, rows))
+    Ok(rounds::run(suite, options.rounds(count), options.noise(), rows))
 }
 
 /// The names of a suite's rows.
