@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use rustix::process::Pid;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -12,33 +13,34 @@ use tokio::time::Instant;
 const TICKS: f64 = 100.0;
 
 /// Seconds of processor time, at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Usage {
     at: Instant,
     everybody: f64,
-    ours: f64,
+    ours: BTreeMap<u32, f64>,
 }
 
 impl Usage {
-    /// Of the whole machine; and of this process and its children.
-    pub(crate) fn now(children: &[u32]) -> Result<Self> {
+    /// Of the whole machine; and of this process and those that work for it, which may come and go.
+    pub(crate) fn now(workers: &[u32]) -> Result<Self> {
         let stat = std::fs::read_to_string("/proc/stat").context("the kernel says nothing of its time")?;
         let line = stat.lines().next().unwrap_or_default();
         let fields: Vec<f64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
         // user, nice, system, steal. Interrupts are left out: those of our own packets are among them, and belong to
         // no process.
         let everybody = [0, 1, 2, 7].iter().filter_map(|i| fields.get(*i)).sum::<f64>() / TICKS;
-        let mut ours = of_process(std::process::id())?;
-        for child in children {
-            ours += of_process(*child)?;
-        }
+        let own = std::process::id();
+        let ours = workers.iter().chain([&own]).filter_map(|id| Some((*id, of_process(*id).ok()?))).collect();
         Ok(Self { at: Instant::now(), everybody, ours })
     }
 
     /// How many cores others used since `earlier`.
     pub(crate) fn foreign_since(&self, earlier: &Self) -> f64 {
         let time = self.at.duration_since(earlier.at).as_secs_f64().max(0.01);
-        ((self.everybody - earlier.everybody) - (self.ours - earlier.ours)).max(0.0) / time
+        // One that has ended meanwhile counts for others: it is seldom, and small.
+        let ours: f64 =
+            self.ours.iter().map(|(id, used)| used - earlier.ours.get(id).copied().unwrap_or_default()).sum();
+        ((self.everybody - earlier.everybody) - ours).max(0.0) / time
     }
 }
 

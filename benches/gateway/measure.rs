@@ -91,9 +91,8 @@ pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Me
         figures.insert("disk_p99_ms", high);
     }
 
-    let mut ours = vec![running.process()];
-    ours.extend(task.who.helpers());
-    let usage = Usage::now(&ours)?;
+    let ours = || task.who.helpers().into_iter().chain([running.process()]).collect::<Vec<_>>();
+    let usage = Usage::now(&ours())?;
     let cpu = machine::of_process(running.process())?;
     let mut outcome = match task.load {
         Load::Closed(time, _) => load::closed(running.port, requests, time)?,
@@ -102,7 +101,7 @@ pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Me
     let there = sink.taken().saturating_sub(before);
     let owed = outcome.taken as u64 * delivers;
     let lost = sink.until(before + owed, PATIENCE).is_err();
-    let usage = (usage, Usage::now(&ours)?);
+    let usage = (usage, Usage::now(&ours())?);
     sink.check()?;
 
     accepted(&mut figures, &mut outcome);
