@@ -206,6 +206,7 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     walk(&root.join("src"), &mut files);
     walk(&root.join("tests"), &mut files);
+    walk(&root.join("benches"), &mut files);
     files.sort();
     let read = |path: &PathBuf| {
         let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");

@@ -1,0 +1,87 @@
+//! The gateway without most of itself, as modes of this program, which `contender` starts as processes:
+//!
+//! - `raw`: axum's own server reads the body and answers 200. Nothing in Rust on this stack gets faster than that.
+//! - `map`: the gateway's server; the webhook is verified, parsed and mapped, and forgotten.
+//! - `render`: the same, and what subscribers would get is written.
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use birdwire::adapter::Adapter;
+use birdwire::adapter::verified::verify;
+use birdwire::app;
+use birdwire::domain::account::Account;
+use birdwire::domain::time::Clock;
+use birdwire::domain::webhook::RawWebhook;
+use birdwire::http::server::{self, Limits};
+use birdwire::store::inbound::Prepared;
+use birdwire::voipbin::Renderer;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+struct Desk {
+    account: Account,
+    adapter: Box<dyn Adapter>,
+    renderer: Option<Renderer>,
+    clock: Clock,
+}
+
+/// Serves until it is killed.
+pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
+    let config = app::configure(Some(Path::new(config)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(config.server.listen).await?;
+        let route = "/v1.0/conversation/accounts/{account_id}";
+        if mode == "raw" {
+            let raw = |body: Bytes| async move {
+                black_box(&body);
+                StatusCode::OK
+            };
+            return Ok(axum::serve(listener, Router::new().route(route, post(raw))).await?);
+        }
+        let renderer = match mode {
+            "map" => None,
+            "render" => Some(Renderer::new(config.record_format)),
+            _ => bail!("there is no baseline {mode}"),
+        };
+        let (account, adapter) = app::accounts(&config)?.pop().context("no account is configured")?;
+        let desk = Arc::new(Desk { account, adapter, renderer, clock: app::system_clock() });
+        let limits = Limits {
+            header_timeout: config.server.header_timeout,
+            max_connections: config.server.max_connections,
+            drain_timeout: config.server.drain_timeout,
+        };
+        let router = Router::new().route(route, post(receive)).with_state(desk);
+        server::serve(listener, router, limits, CancellationToken::new()).await;
+        Ok(())
+    })
+}
+
+async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    let webhook = RawWebhook {
+        headers: headers.iter().filter_map(text).collect(),
+        body: body.to_vec(),
+        received_at: (desk.clock)(),
+    };
+    let Ok(verified) = verify(&*desk.adapter, &webhook) else { return StatusCode::UNAUTHORIZED };
+    let events = desk.adapter.events(&verified);
+    match &desk.renderer {
+        None => drop(black_box(events)),
+        Some(renderer) => {
+            for (place, event) in events.into_iter().enumerate() {
+                drop(black_box(Prepared::new(event, place, &desk.account, renderer)));
+            }
+        }
+    }
+    StatusCode::OK
+}
