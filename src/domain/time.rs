@@ -73,7 +73,8 @@ impl Timestamp {
     }
 }
 
-fn micros_of(d: Duration) -> i64 {
+/// A duration in microseconds, saturating.
+pub fn micros_of(d: Duration) -> i64 {
     i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
 }
 

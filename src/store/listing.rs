@@ -114,6 +114,20 @@ pub struct DeliveryDetail {
     pub body: Vec<u8>,
 }
 
+impl DeliveryDetail {
+    /// From the attempts that were logged one by one: only those that did not succeed are; the latest, whatever came of
+    /// it, stands in the delivery itself.
+    pub fn new(row: DeliveryRow, logged: Vec<AttemptRow>, body: Vec<u8>) -> Self {
+        let mut attempts = logged;
+        if let Some(last) = &row.last
+            && attempts.last().is_none_or(|logged| logged.number < last.number)
+        {
+            attempts.push(last.clone());
+        }
+        Self { row, attempts, body }
+    }
+}
+
 /// What to replay.
 #[derive(Clone, Debug)]
 pub enum ReplayOf {

@@ -3,6 +3,7 @@
 //! Methods are whole transactions of the domain; no transaction handle crosses the trait, and no engine knows
 //! another. An engine is one folder, one line in [`open`] and one line in the conformance suite.
 
+mod columns;
 pub mod copy;
 pub mod inbound;
 pub mod lane;

@@ -5,11 +5,10 @@ use super::error::Failure;
 use super::flush::{Flush, begin};
 use super::lanes::{LOCK, owed};
 use super::sql::{Params, now};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, micros_of};
 use crate::store::lane::{Advance, Attempt, Verdict};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -181,12 +180,8 @@ impl Columns {
             columns.reasons.push(a.reason);
             columns.days.push(super::sql::day(a.ended_at));
             let waits = matches!(a.verdict, Verdict::Retry { .. });
-            columns.extends.push(a.extend.filter(|_| !waits).map(micros));
+            columns.extends.push(a.extend.filter(|_| !waits).map(micros_of));
         }
         columns
     }
-}
-
-pub(super) fn micros(d: Duration) -> i64 {
-    i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
 }

@@ -3,13 +3,12 @@
 //! A claim looks only at what has become due lately, and at everything every now and then: while a long transaction
 //! somewhere keeps dead rows from being removed, a look from the beginning of time would wade through all of them.
 
-use super::attempts::micros;
 use super::connect::{Database, Session};
 use super::error::Failure;
 use super::sql::{now, number};
 use crate::domain::ids::{ConversationId, EventId};
 use crate::domain::route::SubscriberId;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, micros_of};
 use crate::store::lane::{Claim, Claimed, Lease, Leased, Owed};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -164,7 +163,7 @@ impl Claims {
         let claim = session.prepare_cached(CLAIM).await?;
         // Whether it took place is not known until the answer is here, and not at all if it never comes.
         let doubt = Doubt::of(self, holder);
-        let rows = session.query(&claim, &[&clock, &names, &most, &since, &micros(lease), &holder]).await?;
+        let rows = session.query(&claim, &[&clock, &names, &most, &since, &micros_of(lease), &holder]).await?;
 
         let mut found: HashMap<&str, usize> = HashMap::new();
         let mut database_now = None;

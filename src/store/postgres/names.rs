@@ -5,7 +5,8 @@ use super::error::Failure;
 use crate::domain::delivery::Order;
 use crate::domain::route::SubscriberId;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -20,7 +21,7 @@ type Subscribers = HashMap<String, (i64, bool)>;
 #[derive(Default)]
 pub(super) struct Names {
     accounts: Mutex<HashMap<Uuid, i64>>,
-    subscribers: Mutex<Option<(Instant, Subscribers)>>,
+    subscribers: Mutex<Option<(Instant, Arc<Subscribers>)>>,
 }
 
 impl Names {
@@ -32,8 +33,8 @@ impl Names {
     ) -> Result<HashMap<Uuid, i64>, Failure> {
         let mut rows = HashMap::new();
         for id in wanted {
-            let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-            if let std::collections::hash_map::Entry::Vacant(place) = rows.entry(id) {
+            if let Entry::Vacant(place) = rows.entry(id) {
+                let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
                 place.insert(match known {
                     Some(row) => row,
                     None => self.account(session, id).await?,
@@ -61,7 +62,7 @@ impl Names {
         &self,
         session: &Session,
         wanted: impl Iterator<Item = &'a SubscriberId>,
-    ) -> Result<Subscribers, Failure> {
+    ) -> Result<Arc<Subscribers>, Failure> {
         let known = {
             let known = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
             known.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, rows)| rows.clone())
@@ -72,6 +73,7 @@ impl Names {
             let select = session.prepare_cached("SELECT name, id, ordered FROM subscribers").await?;
             let rows: Subscribers =
                 session.query(&select, &[]).await?.iter().map(|r| (r.get(0), (r.get(1), r.get(2)))).collect();
+            let rows = Arc::new(rows);
             *self.subscribers.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rows.clone()));
             rows
         };
@@ -84,7 +86,7 @@ impl Names {
                         &[name],
                     )
                     .await?;
-                rows.insert(name.clone(), (row.get(0), row.get(1)));
+                Arc::make_mut(&mut rows).insert(name.clone(), (row.get(0), row.get(1)));
             }
         }
         Ok(rows)

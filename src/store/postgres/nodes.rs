@@ -6,7 +6,7 @@
 use super::connect::Session;
 use super::error::Failure;
 use super::sql::now;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, micros_of};
 use crate::store::listing::{NodeRow, NodeState};
 use std::time::Duration;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ impl Node {
                     "
                      RETURNING name"
                 ),
-                &[&own, &duty, &self.id, &super::attempts::micros(DUTY)],
+                &[&own, &duty, &self.id, &micros_of(DUTY)],
             )
             .await?;
         Ok(taken.is_some())

@@ -52,7 +52,7 @@ const DELIVERIES: &str =
 );
 
 /// Adds what is owed to a batch.
-pub(super) fn write(batch: &mut Batch, owed: &Owed) {
+pub(super) fn write<'b>(batch: &mut Batch<'b>, owed: &'b Owed<'_>) {
     let none: Option<i64> = None;
     batch.add(OUTBOX, owed.outbox.len(), || {
         columns![
@@ -65,7 +65,7 @@ pub(super) fn write(batch: &mut Batch, owed: &Owed) {
             |o| o.message,
             |o| o.conversation,
             |o| o.at.micros(),
-            |o| o.event.body.clone(),
+            |o| o.event.body.as_slice(),
         ]
     });
     let lanes: Vec<(i64, i64, &Lane)> = owed.lanes.iter().map(|((c, s), lane)| (*c, *s, lane)).collect();
@@ -80,7 +80,7 @@ pub(super) fn write(batch: &mut Batch, owed: &Owed) {
         params.insert(0, Box::new(none));
         params
     });
-    let outbound = |d: &super::inbound::work::Delivery| -> &Outbound { &owed.outbox[d.outbound] };
+    let outbound = |d: &super::inbound::work::Delivery| -> &Outbound<'_> { &owed.outbox[d.outbound] };
     let back = |d: &super::inbound::work::Delivery| {
         owed.lanes.get(&(d.conversation, d.subscriber)).map_or(0, |lane| lane.count - d.nth)
     };
@@ -102,7 +102,7 @@ pub(super) fn write(batch: &mut Batch, owed: &Owed) {
 }
 
 /// Makes what is owed known by its `webhook-id`.
-pub(super) fn remember(batch: &mut Batch, owed: &Owed) {
+pub(super) fn remember(batch: &mut Batch<'_>, owed: &Owed<'_>) {
     batch.add(IDS, owed.outbox.len(), || {
         columns![owed.outbox, |o| bucket(o.cause), |o| o.event.id.0, |_| 1i16, |o| o.id]
     });

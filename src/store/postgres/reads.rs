@@ -5,10 +5,10 @@ use super::error::Failure;
 use super::replay::words;
 use super::sql::number;
 use crate::domain::delivery::State;
-use crate::domain::event::{End, Quarantine, QuarantineReason};
 use crate::domain::ids::{AccountId, ConversationId, EventId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
+use crate::store::columns;
 use crate::store::listing::{
     AttemptRow, Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, SubscriberRow,
 };
@@ -28,29 +28,15 @@ fn event_row(r: &Row) -> EventRow {
         account: AccountId(r.get(2)),
         request_id: r.get(3),
         kind: words(r.get(4)).unwrap_or_default(),
-        end: end(r.get(5), r.get(6), r.get(7), words(r.get(8))),
+        end: columns::parse_end(r.get(5), r.get(6), r.get(7), words(r.get(8))),
         event_time: r.get::<_, Option<i64>>(9).map(Timestamp::from_micros),
         provider_key: words(r.get(10)),
         message: r.get::<_, Option<Uuid>>(11).map(MessageId),
     }
 }
 
-fn end(state: i16, conflict: bool, reason: Option<&str>, detail: Option<String>) -> End {
-    match state {
-        0 => End::Stored,
-        1 => End::Duplicate { conflict },
-        2 => {
-            let known = QuarantineReason::ALL.into_iter().find(|r| Some(r.as_str()) == reason);
-            End::Quarantined(Quarantine::new(known.unwrap_or(QuarantineReason::Unreadable), detail.unwrap_or_default()))
-        }
-        _ => End::Ignored,
-    }
-}
-
 pub(super) async fn events(session: &Session, query: &EventQuery) -> Result<Vec<EventRow>, Failure> {
-    let state = query.state.as_ref().map(|s| End::STATES.iter().position(|known| known == s));
-    // A state that does not exist has no rows.
-    let state = state.map(|found| found.and_then(|at| i16::try_from(at).ok()).unwrap_or(-1));
+    let state = query.state.as_deref().map(columns::end_state);
     let direction = if query.newest { "DESC" } else { "ASC" };
     let sql = format!(
         "{EVENT} WHERE e.id > $1 AND ($2::smallint IS NULL OR e.state = $2) AND ($3::uuid IS NULL OR a.uuid = $3)
@@ -92,18 +78,11 @@ const FINISHED: &str = "
     FROM finished d";
 
 fn delivery_row(r: &Row) -> DeliveryRow {
-    let leased: bool = r.get(15);
     let attempts = u32::try_from(r.get::<_, i32>(7)).unwrap_or_default();
     DeliveryRow {
         id: r.get(0),
         subscriber: SubscriberId(r.get(1)),
-        state: match r.get::<_, i16>(2) {
-            2 => State::Delivered,
-            3 => State::Dead,
-            4 => State::Cancelled,
-            _ if leased => State::Leased,
-            _ => State::Pending,
-        },
+        state: columns::delivery_state(r.get(2), r.get(15)),
         event_id: EventId(r.get(3)),
         event_type: r.get(4),
         conversation: ConversationId(r.get(5)),
@@ -176,14 +155,8 @@ pub(super) async fn details(session: &Session, ids: &[i64]) -> Result<Vec<Delive
     }
     let detail = |r: &Row| {
         let row = delivery_row(r);
-        let mut attempts = logged.remove(&row.id).unwrap_or_default();
-        // Only attempts that did not succeed have a row of their own.
-        if let Some(last) = &row.last
-            && attempts.last().is_none_or(|logged| logged.number < last.number)
-        {
-            attempts.push(last.clone());
-        }
-        DeliveryDetail { row, attempts, body: r.get(16) }
+        let logged = logged.remove(&row.id).unwrap_or_default();
+        DeliveryDetail::new(row, logged, r.get(16))
     };
     Ok(rows.iter().map(detail).collect())
 }

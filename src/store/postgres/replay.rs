@@ -11,9 +11,10 @@ use super::{messages, outbox};
 use crate::domain::account::Account;
 use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::RawWebhook;
+use crate::store::columns::{count, webhook};
 use crate::store::listing::{ReplayOf, Replayed};
 use crate::store::replay::{History, Kept, KeptQuery, Repair};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -50,23 +51,10 @@ pub(super) async fn kept(session: &Session, query: &KeptQuery) -> Result<Vec<Kep
         quarantined: r.get::<_, i16>(4) == 2,
         message: r.get::<_, Option<Uuid>>(5).map(MessageId),
         webhook_row: r.get(6),
-        webhook: raw(r.get(7), r.get(8), r.get(9)),
+        webhook: webhook(r.get(7), r.get(8), r.get(9)),
         siblings: count(r.get(10)),
     };
     Ok(rows.iter().map(kept).collect())
-}
-
-fn count(n: i64) -> usize {
-    usize::try_from(n).unwrap_or_default()
-}
-
-fn raw(headers: &str, body: Vec<u8>, received_at: i64) -> RawWebhook {
-    RawWebhook {
-        // Written by us; headers that cannot be read are headers that nobody needs to understand the body.
-        headers: serde_json::from_str(headers).unwrap_or_default(),
-        body,
-        received_at: Timestamp::from_micros(received_at),
-    }
 }
 
 pub(super) async fn history(
@@ -86,7 +74,7 @@ pub(super) async fn history(
         )
         .await?;
     let event = |r: &tokio_postgres::Row| {
-        let kept = r.get::<_, Option<&str>>(1).map(|headers| raw(headers, r.get(2), r.get(3)));
+        let kept = r.get::<_, Option<&str>>(1).map(|headers| webhook(headers, r.get(2), r.get(3)));
         (count(r.get(0)), kept)
     };
     Ok(Some(History { known: found.known, events: events.iter().map(event).collect() }))
@@ -122,9 +110,9 @@ pub(super) async fn repair(
     };
     let mut owed = Owed::default();
     for outbound in &repair.outbound {
-        owed.owe(&occasion, outbound.clone(), event, Some(found.row), found.conversation);
+        owed.owe(&occasion, Cow::Borrowed(outbound), event, Some(found.row), found.conversation);
     }
-    owed.number(&mut Ids::new(0), session).await?;
+    owed.number(&mut Ids::default(), session).await?;
     let mut batch = Batch::default();
     update(&mut batch, &[(found.row, &repair.after)]);
     outbox::remember(&mut batch, &owed);

@@ -3,7 +3,7 @@
 use super::connect::Session;
 use super::error::Failure;
 use crate::domain::time::Timestamp;
-use sha2::{Digest, Sha256};
+use crate::store::columns;
 use uuid::Uuid;
 
 /// The clock of leases: the parameter `$1`, which only tests set, or else the database's.
@@ -17,11 +17,9 @@ pub(super) use now;
 /// Parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn tokio_postgres::types::ToSql + Sync)];
 
-/// The first half of SHA-256: keys are strangers' texts of any length, the index must stay narrow.
+/// What a provider's key is looked up by.
 pub(super) fn key_hash(provider_key: &str) -> Uuid {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(provider_key.as_bytes())[..16]);
-    Uuid::from_bytes(half)
+    Uuid::from_bytes(columns::key_hash(provider_key))
 }
 
 /// The partition of a moment: days since 1970.

@@ -4,8 +4,8 @@
 //! the newest bucket only, however long the history is; a look-up probes bucket after bucket, the newest first. Those
 //! of the newest rows are not in their buckets yet (`memory.rs`): they are found in the rows themselves.
 
+use crate::store::columns::key_hash;
 use rusqlite::{Connection, params};
-use sha2::{Digest, Sha256};
 
 /// Events in a bucket, as a power of two.
 const BUCKET_BITS: u32 = 12;
@@ -27,13 +27,6 @@ pub(super) type Entry = (i64, [u8; 16], i64, i64);
 /// The bucket of what belongs to an event.
 pub(super) const fn bucket(event: i64) -> i64 {
     event >> BUCKET_BITS
-}
-
-/// The first half of SHA-256: keys are strangers' texts of any length, the index must stay narrow.
-pub(super) fn key_hash(provider_key: &str) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(provider_key.as_bytes())[..16]);
-    half
 }
 
 /// Writes entries to their places.

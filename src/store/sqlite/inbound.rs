@@ -1,6 +1,6 @@
 //! Keeping one webhook.
 
-use super::ids::{Kind, key_hash};
+use super::ids::Kind;
 use super::memory::RecentKey;
 use super::messages::{self, Search};
 use super::outbox::{self, About};
@@ -13,6 +13,7 @@ use crate::domain::event::{
 use crate::domain::ids::ConversationId;
 use crate::domain::merge;
 use crate::domain::time::Timestamp;
+use crate::store::columns::{self, EndColumns, key_hash};
 use crate::store::inbound::{Inbound, Prepared, Receipt};
 use crate::store::{plan, rows};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -360,12 +361,7 @@ impl<'a> Receipts<'a> {
             End::Stored | End::Quarantined(_) => Some(self.raw(tx.connection, id)?),
             End::Duplicate { .. } | End::Ignored => None,
         };
-        let (state, conflict, reason) = match row.end {
-            End::Stored => (0, false, None),
-            End::Duplicate { conflict } => (1, *conflict, None),
-            End::Quarantined(q) => (2, false, Some(q)),
-            End::Ignored => (3, false, None),
-        };
+        let EndColumns { state, conflict, reason, detail } = columns::end(row.end);
         tx.connection
             .prepare_cached(
                 "INSERT INTO events (id, webhook, place, account, received_at, request_id, kind, event_time,
@@ -385,8 +381,8 @@ impl<'a> Receipts<'a> {
                 row.key.map(|k| &k.provider_key),
                 state,
                 conflict,
-                reason.map(|q| q.reason.as_str()),
-                reason.map(|q| &q.detail),
+                reason,
+                detail,
                 row.message,
                 i64::try_from(self.place).unwrap_or(i64::MAX),
             ])?;
@@ -402,7 +398,6 @@ impl<'a> Receipts<'a> {
         if let Some(row) = self.webhook {
             return Ok(row);
         }
-        let headers: Vec<(&str, &str)> = self.inbound.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         connection
             .prepare_cached(
                 "INSERT INTO webhooks (id, account, received_at, headers, body) VALUES (?5, ?1, ?2, ?3, ?4)",
@@ -410,7 +405,7 @@ impl<'a> Receipts<'a> {
             .execute(params![
                 self.account,
                 self.inbound.received_at.micros(),
-                serde_json::to_string(&headers).unwrap_or_default(),
+                columns::headers(&self.inbound.headers),
                 self.inbound.body,
                 event
             ])?;

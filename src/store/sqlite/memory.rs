@@ -1,8 +1,9 @@
 //! What the writer knows by heart. Everything in it can be read again from the database, and is when somebody else
 //! has written.
 
-use super::ids::{Entry, Kind, bucket, key_hash};
+use super::ids::{Entry, Kind, bucket};
 use crate::domain::conversation::Conversation;
+use crate::store::columns::key_hash;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;

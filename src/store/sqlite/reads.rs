@@ -1,10 +1,10 @@
 //! What operators ask, answered on a connection of its own.
 
 use crate::domain::delivery::State;
-use crate::domain::event::{End, Quarantine, QuarantineReason};
 use crate::domain::ids::{AccountId, ConversationId, EventId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
+use crate::store::columns;
 use crate::store::listing::{
     AttemptRow, Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, SubscriberRow,
 };
@@ -23,7 +23,7 @@ fn event_row(r: &Row<'_>) -> rusqlite::Result<EventRow> {
         account: AccountId(Uuid::from_bytes(r.get(2)?)),
         request_id: r.get(3)?,
         kind: r.get(4)?,
-        end: end(r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?),
+        end: columns::parse_end(r.get(5)?, r.get(6)?, r.get::<_, Option<String>>(7)?.as_deref(), r.get(8)?),
         event_time: r.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
         provider_key: r.get(10)?,
         message: r.get::<_, Option<[u8; 16]>>(11)?.map(|b| MessageId(Uuid::from_bytes(b))),
@@ -31,9 +31,7 @@ fn event_row(r: &Row<'_>) -> rusqlite::Result<EventRow> {
 }
 
 pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<EventRow>> {
-    let state = query.state.as_ref().map(|s| End::STATES.iter().position(|known| known == s));
-    // A state that does not exist has no rows.
-    let state = state.map(|found| found.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1));
+    let state = query.state.as_deref().map(columns::end_state);
     let direction = if query.newest { "DESC" } else { "ASC" };
     let mut rows: Vec<EventRow> = connection
         .prepare_cached(&format!(
@@ -50,20 +48,6 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> rusqlite::R
 
 pub(super) fn event(connection: &Connection, id: i64) -> rusqlite::Result<Option<EventRow>> {
     connection.prepare_cached(&format!("{EVENT} WHERE e.id = ?1"))?.query_row([id], event_row).optional()
-}
-
-fn end(state: i64, conflict: bool, reason: Option<String>, detail: Option<String>) -> End {
-    match state {
-        0 => End::Stored,
-        1 => End::Duplicate { conflict },
-        2 => {
-            let word = reason.unwrap_or_default();
-            let reason =
-                QuarantineReason::ALL.into_iter().find(|r| r.as_str() == word).unwrap_or(QuarantineReason::Unreadable);
-            End::Quarantined(Quarantine::new(reason, detail.unwrap_or_default()))
-        }
-        _ => End::Ignored,
-    }
 }
 
 fn limit(wanted: usize) -> i64 {
@@ -86,13 +70,7 @@ fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
     Ok(DeliveryRow {
         id: r.get(0)?,
         subscriber: SubscriberId(r.get(1)?),
-        state: match r.get(2)? {
-            2 => State::Delivered,
-            3 => State::Dead,
-            4 => State::Cancelled,
-            _ if leased == Some(true) => State::Leased,
-            _ => State::Pending,
-        },
+        state: columns::delivery_state(r.get(2)?, leased == Some(true)),
         event_id: EventId(Uuid::from_bytes(r.get(3)?)),
         event_type: r.get(4)?,
         conversation: ConversationId(Uuid::from_bytes(r.get(5)?)),
@@ -148,7 +126,7 @@ pub(super) fn delivery(connection: &Connection, id: i64) -> rusqlite::Result<Opt
     else {
         return Ok(None);
     };
-    let mut attempts: Vec<AttemptRow> = connection
+    let logged: Vec<AttemptRow> = connection
         .prepare_cached("SELECT number, at, ms, status, reason FROM attempts WHERE delivery = ?1 ORDER BY id")?
         .query_map([id], |r| {
             Ok(AttemptRow {
@@ -160,16 +138,10 @@ pub(super) fn delivery(connection: &Connection, id: i64) -> rusqlite::Result<Opt
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    // Only attempts that did not succeed have a row of their own.
-    if let Some(last) = &row.last
-        && attempts.last().is_none_or(|logged| logged.number < last.number)
-    {
-        attempts.push(last.clone());
-    }
     let body = connection
         .prepare_cached("SELECT o.body FROM outbox o JOIN deliveries d ON d.event = o.id WHERE d.id = ?1")?
         .query_row([id], |r| r.get(0))?;
-    Ok(Some(DeliveryDetail { row, attempts, body }))
+    Ok(Some(DeliveryDetail::new(row, logged, body)))
 }
 
 pub(super) fn accounts(connection: &Connection) -> rusqlite::Result<Vec<AccountId>> {

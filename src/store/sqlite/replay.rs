@@ -7,7 +7,7 @@ use super::writer::Tx;
 use crate::domain::account::Account;
 use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::RawWebhook;
+use crate::store::columns::{count, webhook};
 use crate::store::replay::{History, Kept, KeptQuery, Repair};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -43,25 +43,12 @@ pub(super) fn kept(connection: &Connection, query: &KeptQuery) -> rusqlite::Resu
                     quarantined: r.get::<_, i64>(4)? == 2,
                     message: r.get::<_, Option<[u8; 16]>>(5)?.map(|id| MessageId(Uuid::from_bytes(id))),
                     webhook_row: r.get(6)?,
-                    webhook: raw(&r.get::<_, String>(7)?, r.get(8)?, r.get(9)?),
+                    webhook: webhook(&r.get::<_, String>(7)?, r.get(8)?, r.get(9)?),
                     siblings: count(r.get(10)?),
                 })
             },
         )?
         .collect()
-}
-
-fn count(n: i64) -> usize {
-    usize::try_from(n).unwrap_or_default()
-}
-
-fn raw(headers: &str, body: Vec<u8>, received_at: i64) -> RawWebhook {
-    RawWebhook {
-        // Written by us; headers that cannot be read are headers that nobody needs to understand the body.
-        headers: serde_json::from_str(headers).unwrap_or_default(),
-        body,
-        received_at: Timestamp::from_micros(received_at),
-    }
 }
 
 pub(super) fn history(
@@ -83,7 +70,7 @@ pub(super) fn history(
         )?
         .query_map([found.row], |r| {
             let kept = match (r.get::<_, Option<String>>(1)?, r.get(2)?, r.get(3)?) {
-                (Some(headers), Some(body), Some(at)) => Some(raw(&headers, body, at)),
+                (Some(headers), Some(body), Some(at)) => Some(webhook(&headers, body, at)),
                 _ => None,
             };
             Ok((count(r.get(0)?), kept))

@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 /// One event and what has to be known for it.
 pub(crate) struct Ask<'a> {
-    pub(crate) inbound: usize,
     pub(crate) prepared: &'a Prepared,
     pub(crate) account: &'a Account,
     pub(crate) account_row: i64,
@@ -29,7 +28,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) message: Option<MessageId>,
 }
 
-/// Gives every event its row.
+/// Gives every event its row, webhook after webhook.
 pub(super) async fn asks<'a>(
     items: &'a [Inbound],
     accounts: &HashMap<Uuid, i64>,
@@ -39,7 +38,7 @@ pub(super) async fn asks<'a>(
     let count = items.iter().map(|i| i.events.len()).sum();
     rows.ensure(session, count).await?;
     let mut asks = Vec::with_capacity(count);
-    for (inbound, item) in items.iter().enumerate() {
+    for item in items {
         for prepared in &item.events {
             let content = &prepared.event.content;
             let sighting = match content {
@@ -47,7 +46,6 @@ pub(super) async fn asks<'a>(
                 other => other.sighting(),
             };
             asks.push(Ask {
-                inbound,
                 prepared,
                 account: &item.account,
                 account_row: accounts[&item.account.id.0],
@@ -64,6 +62,8 @@ pub(super) async fn asks<'a>(
 /// A conversation and its row.
 pub(crate) struct Talk {
     pub(crate) row: i64,
+    /// The row of its account.
+    pub(crate) account: i64,
     pub(crate) conversation: Conversation,
     pub(crate) is_new: bool,
     pub(crate) is_changed: bool,
@@ -151,10 +151,10 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
     );
     known.first = first?.iter().map(|row| row.get(0)).collect();
     known.conflicts.extend(conflicts?.iter().map(|row| row.get::<_, i64>(0)));
-    let owner: HashMap<Uuid, &Account> = asks.iter().filter_map(|ask| Some((ask.conversation?, ask.account))).collect();
+    let owner: HashMap<Uuid, &Ask<'_>> = asks.iter().filter_map(|ask| Some((ask.conversation?, ask))).collect();
     for row in talks? {
         let id: Uuid = row.get("uuid");
-        if let Some(talk) = owner.get(&id).and_then(|account| talk(&row, account)) {
+        if let Some(talk) = owner.get(&id).and_then(|ask| talk(&row, ask)) {
             known.conversations.insert(id, talk);
         }
     }
@@ -168,16 +168,17 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
     Ok(known)
 }
 
-fn talk(row: &Row, account: &Account) -> Option<Talk> {
+fn talk(row: &Row, ask: &Ask<'_>) -> Option<Talk> {
     let address = |name: &str| rows::parse_address(row.get(name));
     let time = |name: &str| row.get::<_, Option<i64>>(name).map(Timestamp::from_micros);
     Some(Talk {
         row: row.get("id"),
+        account: ask.account_row,
         conversation: Conversation {
             id: ConversationId(row.get("uuid")),
-            account_id: account.id,
-            customer_id: account.customer_id,
-            channel: account.channel,
+            account_id: ask.account.id,
+            customer_id: ask.account.customer_id,
+            channel: ask.account.channel,
             dialog_id: super::super::sql::text(row.get("dialog_id")),
             own: address("own")?,
             peer: address("peer")?,

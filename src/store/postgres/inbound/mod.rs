@@ -45,8 +45,8 @@ impl Flush for Webhooks {
         let subscribers = self.names.subscribers(session, wanted).await?;
 
         let now = items.first().and_then(|i| self.database.clock(i.received_at));
-        let mut rows = work::Ids::new(work::likely(items));
-        let take = rows.take(session);
+        let mut rows = work::Ids::default();
+        let take = rows.ensure(session, work::likely(items));
         let (begun, taken) = tokio::join!(biased; begin(session, id, now), take);
         begun?;
         taken?;
@@ -55,9 +55,11 @@ impl Flush for Webhooks {
 
         let mut work = work::Work::new(&self.database, &subscribers, rows);
         let mut answers = Vec::with_capacity(items.len());
-        for (index, inbound) in items.iter().enumerate() {
-            let asks: Vec<&known::Ask<'_>> = asks.iter().filter(|ask| ask.inbound == index).collect();
-            answers.push(work.keep(inbound, accounts[&inbound.account.id.0], &asks, &mut known));
+        let mut rest = asks.as_slice();
+        for inbound in items {
+            let (own, others) = rest.split_at(inbound.events.len());
+            answers.push(work.keep(inbound, accounts[&inbound.account.id.0], own, &mut known));
+            rest = others;
         }
         work.number(session).await?;
         *promised = Some(answers);

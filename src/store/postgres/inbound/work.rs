@@ -5,7 +5,6 @@ use super::super::error::Failure;
 use super::super::messages::Found;
 use super::super::sql::day;
 use super::known::{Ask, Known, Talk, Told};
-use crate::domain::account::Account;
 use crate::domain::conversation::{Change, Sighting, observe};
 use crate::domain::event::{Content, End, EventType, Notice, OutboundEvent, Record};
 use crate::domain::ids::{AccountId, MessageId};
@@ -14,27 +13,17 @@ use crate::domain::route::Routes;
 use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Receipt};
 use crate::store::plan;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// Rows' ids, taken many at a time.
+#[derive(Default)]
 pub(crate) struct Ids {
-    wanted: usize,
     free: Vec<i64>,
 }
 
 impl Ids {
-    /// Will take so many.
-    pub(crate) fn new(wanted: usize) -> Self {
-        Self { wanted, free: Vec::new() }
-    }
-
-    /// Takes them.
-    pub(crate) async fn take(&mut self, session: &Session) -> Result<(), Failure> {
-        let wanted = self.wanted;
-        self.ensure(session, wanted).await
-    }
-
     /// Makes sure that there are so many.
     pub(crate) async fn ensure(&mut self, session: &Session, count: usize) -> Result<(), Failure> {
         let missing = super::super::sql::number(count.saturating_sub(self.free.len()));
@@ -91,10 +80,10 @@ pub(super) struct Line<'a> {
 }
 
 /// An event downstream.
-pub(crate) struct Outbound {
+pub(crate) struct Outbound<'a> {
     pub(crate) id: i64,
     pub(crate) at: Timestamp,
-    pub(crate) event: OutboundEvent,
+    pub(crate) event: Cow<'a, OutboundEvent>,
     pub(crate) cause: i64,
     pub(crate) message: Option<i64>,
     pub(crate) conversation: i64,
@@ -123,8 +112,8 @@ pub(crate) struct Delivery {
 
 /// What is owed downstream, row by row.
 #[derive(Default)]
-pub(crate) struct Owed {
-    pub(crate) outbox: Vec<Outbound>,
+pub(crate) struct Owed<'a> {
+    pub(crate) outbox: Vec<Outbound<'a>>,
     pub(crate) deliveries: Vec<Delivery>,
     /// By conversation and subscriber, which is the order in which everybody locks lanes.
     pub(crate) lanes: BTreeMap<(i64, i64), Lane>,
@@ -139,12 +128,12 @@ pub(crate) struct Occasion<'a> {
     pub(crate) clock: Option<i64>,
 }
 
-impl Owed {
+impl<'a> Owed<'a> {
     /// Owes an event downstream to everybody who wants it; nothing when that is nobody. Says whether somebody does.
     pub(crate) fn owe(
         &mut self,
         occasion: &Occasion<'_>,
-        event: OutboundEvent,
+        event: Cow<'a, OutboundEvent>,
         cause: i64,
         message: Option<i64>,
         conversation: i64,
@@ -191,7 +180,7 @@ pub(super) struct Work<'a> {
     ids: Ids,
     pub(super) raw: Vec<Raw<'a>>,
     pub(super) lines: Vec<Line<'a>>,
-    pub(super) owed: Owed,
+    pub(super) owed: Owed<'a>,
     /// Messages that were taken back: their rows, ids and what erases them.
     pub(super) erased: Vec<(i64, MessageId, &'a Inbound)>,
     /// Repeats kept beside something new: what was taken back must not be said again by them.
@@ -224,7 +213,7 @@ impl<'a> Work<'a> {
         &mut self,
         inbound: &'a Inbound,
         account: i64,
-        asks: &[&Ask<'a>],
+        asks: &[Ask<'a>],
         known: &mut Known,
     ) -> (Receipt, bool) {
         let owed_before = self.owed.deliveries.len();
@@ -306,7 +295,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn message(&mut self, inbound: &'a Inbound, ask: &Ask<'a>, content: &Content, known: &mut Known) -> Option<i64> {
+    fn message(&mut self, inbound: &'a Inbound, ask: &Ask<'a>, content: &'a Content, known: &mut Known) -> Option<i64> {
         let (Some(id), Some(sighting)) = (content.message_id(), content.sighting()) else { return None };
         let place = (ask.account_row, id);
         let stays = known.messages.get(&place).and_then(|told| {
@@ -316,21 +305,22 @@ impl<'a> Work<'a> {
         let (conversation, change) = match stays {
             // What is said later may not name the dialog: the message stays where it is.
             Some(conversation) => (conversation, Change::None),
-            None => see(known, sighting, &inbound.account, ask.event),
+            None => see(known, sighting, ask),
         };
         let before = known.messages.get(&place);
         let applied = merge::apply(before.map(|told| &told.found.known), content);
         let mut owed = Vec::new();
         if let Some(outbound) = plan::of_conversation(&change, ask.prepared, &inbound.account, &inbound.outlet) {
-            owed.push((outbound, false));
+            owed.push((Cow::Owned(outbound), false));
         }
-        let of_message = plan::of_message(&applied, ask.prepared, &inbound.account, &inbound.outlet);
-        owed.extend(of_message.iter().cloned().map(|outbound| (outbound, true)));
+        match plan::of_message(&applied, ask.prepared, &inbound.account, &inbound.outlet) {
+            Cow::Borrowed(ready) => owed.extend(ready.iter().map(|outbound| (Cow::Borrowed(outbound), true))),
+            Cow::Owned(made) => owed.extend(made.into_iter().map(|outbound| (Cow::Owned(outbound), true))),
+        }
         let erase = applied.erase;
         let row = before.map(|told| told.found.row);
         let changes = applied.record.is_some();
-        let becomes = if changes { applied.known(None) } else { None };
-        if let Some(now_known) = becomes {
+        if let Some(now_known) = applied.known(None) {
             if let Some(told) = known.messages.get_mut(&place) {
                 told.found.known = now_known;
                 told.is_changed = true;
@@ -357,28 +347,30 @@ impl<'a> Work<'a> {
     fn notice(&mut self, inbound: &'a Inbound, ask: &Ask<'a>, notice: &Notice, known: &mut Known) {
         let is_known = |s: &Sighting| known.conversations.contains_key(&s.conversation_id(&inbound.account).0);
         let (conversation, change) = match &notice.sighting {
-            Some(sighting) if notice.opens || is_known(sighting) => see(known, sighting, &inbound.account, ask.event),
+            Some(sighting) if notice.opens || is_known(sighting) => see(known, sighting, ask),
             _ => (-ask.account_row, Change::None),
         };
         let occasion = self.occasion(inbound);
         if let Some(outbound) = plan::of_conversation(&change, ask.prepared, &inbound.account, &inbound.outlet) {
-            self.owed.owe(&occasion, outbound, ask.event, None, conversation);
+            self.owed.owe(&occasion, Cow::Owned(outbound), ask.event, None, conversation);
         }
         let record = Record::ChannelEvent(&notice.record);
         let (render, cause) = (&*inbound.outlet.render, ask.prepared.cause());
         let outbound = OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, cause);
-        self.owed.owe(&occasion, outbound, ask.event, None, conversation);
+        self.owed.owe(&occasion, Cow::Owned(outbound), ask.event, None, conversation);
     }
 }
 
 /// Takes in what a sighting says of its conversation. A new one has the row of the event that it is first known from.
-fn see(known: &mut Known, sighting: &Sighting, account: &Account, event: i64) -> (i64, Change) {
-    let id = sighting.conversation_id(account).0;
+fn see(known: &mut Known, sighting: &Sighting, ask: &Ask<'_>) -> (i64, Change) {
+    let event = ask.event;
+    let id = sighting.conversation_id(ask.account).0;
     let before = known.conversations.get(&id);
-    let change = observe(before.map(|talk| &talk.conversation), sighting, account);
+    let change = observe(before.map(|talk| &talk.conversation), sighting, ask.account);
     match (&change, known.conversations.get_mut(&id)) {
         (Change::Created(made), _) => {
-            let talk = Talk { row: event, conversation: made.clone(), is_new: true, is_changed: false };
+            let (account, conversation) = (ask.account_row, made.clone());
+            let talk = Talk { row: event, account, conversation, is_new: true, is_changed: false };
             known.conversations.insert(id, talk);
             (event, change)
         }
@@ -394,6 +386,6 @@ fn see(known: &mut Known, sighting: &Sighting, account: &Account, event: i64) ->
 }
 
 /// The partition of an event downstream.
-pub(crate) fn day_of(outbound: &Outbound) -> i32 {
+pub(crate) fn day_of(outbound: &Outbound<'_>) -> i32 {
     day(outbound.at)
 }

@@ -6,9 +6,9 @@ use super::super::outbox;
 use super::super::sql::{bucket, day};
 use super::known::{Known, Talk, Told};
 use super::work::{Line, Work};
-use crate::domain::event::End;
 use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
+use crate::store::columns::{end, headers};
 use crate::store::rows;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
@@ -68,7 +68,7 @@ pub(super) async fn all(session: &Session, work: &Work<'_>, known: &Known, commi
     let (again, fresh): (Vec<&Line<'_>>, Vec<&Line<'_>>) = work.lines.iter().partition(|line| line.replaces);
     lines(&mut batch, LINES, &fresh);
     lines(&mut batch, AGAIN, &again);
-    talks(&mut batch, work, known);
+    talks(&mut batch, known);
     told(&mut batch, known);
     ids(&mut batch, work, known);
     outbox::write(&mut batch, &work.owed);
@@ -77,21 +77,21 @@ pub(super) async fn all(session: &Session, work: &Work<'_>, known: &Known, commi
 
 /// Statements to be sent together, in order.
 #[derive(Default)]
-pub(crate) struct Batch(Vec<(&'static str, Vec<Column>)>);
+pub(crate) struct Batch<'b>(Vec<(&'static str, Vec<Column<'b>>)>);
 
 /// A parameter: an array with an element for each row.
-pub(crate) type Column = Box<dyn ToSql + Send + Sync>;
+pub(crate) type Column<'b> = Box<dyn ToSql + Send + Sync + 'b>;
 
 macro_rules! columns {
     ($rows:expr, $($column:expr),+ $(,)?) => {
-        vec![$(Box::new($rows.iter().map($column).collect::<Vec<_>>()) as $crate::store::postgres::inbound::write::Column),+]
+        vec![$(Box::new($rows.iter().map($column).collect::<Vec<_>>()) as $crate::store::postgres::inbound::write::Column<'_>),+]
     };
 }
 pub(crate) use columns;
 
-impl Batch {
+impl<'b> Batch<'b> {
     /// Adds a statement, unless it has no rows.
-    pub(crate) fn add(&mut self, sql: &'static str, rows: usize, columns: impl FnOnce() -> Vec<Column>) {
+    pub(crate) fn add(&mut self, sql: &'static str, rows: usize, columns: impl FnOnce() -> Vec<Column<'b>>) {
         if rows > 0 {
             self.0.push((sql, columns()));
         }
@@ -99,7 +99,7 @@ impl Batch {
 
     /// Sends everything at once and waits for the last answer.
     pub(crate) async fn send(self, session: &Session, commit: bool) -> Result<(), Failure> {
-        let mut prepared: Vec<(Statement, Vec<Column>)> = Vec::with_capacity(self.0.len());
+        let mut prepared: Vec<(Statement, Vec<Column<'b>>)> = Vec::with_capacity(self.0.len());
         for (sql, columns) in self.0 {
             prepared.push((session.prepare_cached(sql).await?, columns));
         }
@@ -117,29 +117,21 @@ impl Batch {
     }
 }
 
-fn raw(batch: &mut Batch, work: &Work<'_>) {
+fn raw<'b>(batch: &mut Batch<'b>, work: &'b Work<'_>) {
     batch.add(RAW, work.raw.len(), || {
-        let headers = |inbound: &crate::store::inbound::Inbound| {
-            let headers: Vec<(&str, &str)> = inbound.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-            serde_json::to_string(&headers).unwrap_or_default()
-        };
         columns![
             work.raw,
             |r| r.id,
             |r| day(r.inbound.received_at),
             |r| r.account,
             |r| r.inbound.received_at.micros(),
-            |r| headers(r.inbound),
-            |r| r.inbound.body.clone(),
+            |r| headers(&r.inbound.headers),
+            |r| r.inbound.body.as_slice(),
         ]
     });
 }
 
-fn lines(batch: &mut Batch, sql: &'static str, lines: &[&Line<'_>]) {
-    let reason = |line: &Line<'_>| match &line.end {
-        End::Quarantined(q) => Some((q.reason.as_str(), q.detail.clone().into_bytes())),
-        _ => None,
-    };
+fn lines<'b>(batch: &mut Batch<'b>, sql: &'static str, lines: &[&'b Line<'_>]) {
     batch.add(sql, lines.len(), || {
         columns![
             lines,
@@ -149,25 +141,20 @@ fn lines(batch: &mut Batch, sql: &'static str, lines: &[&Line<'_>]) {
             |l| super::super::sql::number(l.place),
             |l| l.account,
             |l| l.inbound.received_at.micros(),
-            |l| l.inbound.request_id.clone(),
-            |l| l.kind.as_bytes().to_vec(),
+            |l| l.inbound.request_id.as_str(),
+            |l| l.kind.as_bytes(),
             |l| l.key.map(|(at, ..)| at.micros()),
-            |l| l.key.map(|(_, key, _)| key.as_bytes().to_vec()),
-            |l| match &l.end {
-                End::Stored => 0i16,
-                End::Duplicate { .. } => 1,
-                End::Quarantined(_) => 2,
-                End::Ignored => 3,
-            },
-            |l| matches!(l.end, End::Duplicate { conflict: true }),
-            |l| reason(l).map(|(word, _)| word),
-            |l| reason(l).map(|(_, detail)| detail),
+            |l| l.key.map(|(_, key, _)| key.as_bytes()),
+            |l| end(&l.end).state,
+            |l| end(&l.end).conflict,
+            |l| end(&l.end).reason,
+            |l| end(&l.end).detail.map(str::as_bytes),
             |l| l.message,
         ]
     });
 }
 
-fn ids(batch: &mut Batch, work: &Work<'_>, known: &Known) {
+fn ids(batch: &mut Batch<'_>, work: &Work<'_>, known: &Known) {
     let mut rows: Vec<(i64, Uuid, i16, i64)> = Vec::with_capacity(work.lines.len() * 3);
     for told in known.messages.values().filter(|told| told.is_new) {
         rows.push((bucket(told.event), told.found.known.message.id.0, 0, told.found.row));
@@ -184,23 +171,19 @@ fn ids(batch: &mut Batch, work: &Work<'_>, known: &Known) {
     batch.add(IDS, rows.len(), || columns![rows, |r| r.0, |r| r.1, |r| r.2, |r| r.3]);
 }
 
-fn talks(batch: &mut Batch, work: &Work<'_>, known: &Known) {
+fn talks<'b>(batch: &mut Batch<'b>, known: &'b Known) {
     let mut new: Vec<&Talk> = known.conversations.values().filter(|talk| talk.is_new).collect();
     // In one order everywhere, as every lock.
     new.sort_unstable_by_key(|talk| talk.conversation.id.0);
-    let account = |talk: &Talk| {
-        let of = |line: &&Line<'_>| line.inbound.account.id == talk.conversation.account_id;
-        work.lines.iter().find(of).map_or(0, |line| line.account)
-    };
     batch.add(TALKS, new.len(), || {
         columns![
             new,
             |t| t.row,
             |t| t.conversation.id.0,
-            |t| account(t),
+            |t| t.account,
             |t| t.conversation.customer_id.0,
             |t| t.conversation.channel.as_str(),
-            |t| t.conversation.dialog_id.as_bytes().to_vec(),
+            |t| t.conversation.dialog_id.as_bytes(),
             |t| rows::address(&t.conversation.own),
             |t| rows::address(&t.conversation.peer),
             |t| t.conversation.named_at.micros(),
@@ -224,7 +207,7 @@ fn message<'a>(told: &(&i64, &'a Told)) -> &'a Message {
     &told.1.found.known.message
 }
 
-fn told(batch: &mut Batch, known: &Known) {
+fn told<'b>(batch: &mut Batch<'b>, known: &'b Known) {
     let mut new: Vec<(&i64, &Told)> =
         known.messages.iter().filter(|(_, told)| told.is_new).map(|((account, _), told)| (account, told)).collect();
     new.sort_unstable_by_key(|(_, told)| told.found.row);
@@ -238,7 +221,7 @@ fn told(batch: &mut Batch, known: &Known) {
             |t| t.1.event,
             |t| message(t).direction.as_str(),
             |t| rows::status(message(t).status),
-            |t| message(t).text.as_bytes().to_vec(),
+            |t| message(t).text.as_bytes(),
             |t| rows::content(message(t)),
             |t| message(t).tm_create.micros(),
             |t| message(t).tm_update.micros(),
@@ -263,13 +246,13 @@ const CHANGED: &str = "
     WHERE m.id = t.id";
 
 /// Writes what known messages have become. Their direction and conversation never change.
-pub(crate) fn update(batch: &mut Batch, changed: &[(i64, &crate::domain::merge::Known)]) {
+pub(crate) fn update<'b>(batch: &mut Batch<'b>, changed: &[(i64, &'b crate::domain::merge::Known)]) {
     batch.add(CHANGED, changed.len(), || {
         columns![
             changed,
             |(row, _)| *row,
             |(_, k)| rows::status(k.message.status),
-            |(_, k)| k.message.text.as_bytes().to_vec(),
+            |(_, k)| k.message.text.as_bytes(),
             |(_, k)| rows::content(&k.message),
             |(_, k)| k.message.tm_create.micros(),
             |(_, k)| k.message.tm_update.micros(),
