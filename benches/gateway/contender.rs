@@ -1,6 +1,7 @@
 //! Who is measured, each as a process of its own: the gateway itself, the baselines of this program, and Node.js.
 
 use crate::machine;
+use crate::options::Options;
 use crate::payload::{ACCOUNT, KEY, SECRET, URL};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -22,6 +23,8 @@ pub(crate) enum Who {
     Baseline(&'static str),
     /// The gateway with its embedded store.
     Gateway,
+    /// The same, as another build of it does it.
+    Before,
     /// The gateway with the PostgreSQL of `--store`.
     Postgres,
     /// The receiver written by hand in Node.js, that keeps nothing, or all.
@@ -33,7 +36,7 @@ pub(crate) enum Who {
 
 impl Who {
     /// Why it cannot be measured here, if so.
-    pub(crate) fn missing(self, store: Option<&str>) -> Option<String> {
+    pub(crate) fn missing(self, options: &Options) -> Option<String> {
         match self {
             Self::Node { .. } => {
                 let version = Command::new("node").arg("--version").output();
@@ -43,7 +46,7 @@ impl Who {
                 let there = Path::new(NODE).join("node_modules/fastify").exists();
                 (!there).then(|| "its packages are not installed (npm ci in benches/baseline-node)".to_owned())
             }
-            Self::Postgres if store.is_none() => Some("no --store postgres://... was given".to_owned()),
+            Self::Postgres if options.store.is_none() => Some("no --store postgres://... was given".to_owned()),
             _ => None,
         }
     }
@@ -58,6 +61,8 @@ impl Who {
 pub(crate) struct Plan<'a> {
     /// Who.
     pub(crate) who: Who,
+    /// The program of [`Who::Before`].
+    pub(crate) before: Option<&'a Path>,
     /// Where its files are, the store too.
     pub(crate) folder: &'a Path,
     /// `store.url`, when it is not the embedded one in the folder.
@@ -108,8 +113,9 @@ impl Plan<'_> {
                 command.args(["--baseline", mode]).arg(&config);
                 command
             }
-            Who::Gateway | Who::Postgres => {
-                let mut command = Command::new(PROGRAM);
+            Who::Gateway | Who::Before | Who::Postgres => {
+                let other = self.before.filter(|_| self.who == Who::Before);
+                let mut command = Command::new(other.unwrap_or(Path::new(PROGRAM)));
                 command.args(["serve", "--config"]).arg(&config);
                 command
             }

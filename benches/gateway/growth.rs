@@ -150,7 +150,7 @@ fn grown(size: Size, place: &Place) -> Result<TempDir> {
 fn seed(folder: &Path, place: &Place) -> Result<()> {
     let sink = Sink::start(1, 1, true)?;
     let fresh = place.fresh(Who::Gateway)?;
-    let plan = Plan { who: Who::Gateway, folder, store: fresh.url(), subscribers: 1, sink: sink.port };
+    let plan = Plan { who: Who::Gateway, before: None, folder, store: fresh.url(), subscribers: 1, sink: sink.port };
     let running = plan.start()?;
     let mut talk = Talk::new(CONVERSATIONS);
     talk.began = Timestamp::from_micros(talk.began.micros() - 86_400_000_000);

@@ -53,6 +53,13 @@ pub(crate) fn of_process(process: u32) -> Result<f64> {
     Ok((ticks(11) + ticks(12)) / TICKS)
 }
 
+/// Bytes that a process has had written to disks.
+pub(crate) fn written(process: u32) -> Result<f64> {
+    let io = std::fs::read_to_string(format!("/proc/{process}/io")).context("the process is gone")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    line.and_then(|line| line.trim().parse().ok()).context("no write_bytes")
+}
+
 /// The servers of a database that runs on this machine work for us.
 pub(crate) fn processes_called(name: &str) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };

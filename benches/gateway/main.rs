@@ -63,7 +63,8 @@ fn run() -> Result<bool> {
     }
     wire::self_test().and_then(|()| sink::self_test()).context("the benchmark itself is wrong")?;
     std::fs::create_dir_all(&options.folder)?;
-    let place = Place { folder: options.folder.clone(), postgres: options.store.clone() };
+    let place =
+        Place { folder: options.folder.clone(), postgres: options.store.clone(), before: options.against.clone() };
     let mut rows = Vec::new();
     for suite in suites::SUITES {
         rows.extend(suites::run(suite, &options, &place)?);

@@ -67,7 +67,14 @@ pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Me
     let subscribers = if task.sink == Told::Nobody { 0 } else { task.subscribers };
     let messages = first + WARM + most(task.load);
     let sink = Sink::start(subscribers.max(1), messages, task.sink == Told::Later)?;
-    let plan = Plan { who: task.who, folder, store: fresh.url(), subscribers, sink: sink.port };
+    let plan = Plan {
+        who: task.who,
+        before: place.before.as_deref(),
+        folder,
+        store: fresh.url(),
+        subscribers,
+        sink: sink.port,
+    };
     let running = plan.start()?;
     let delivers = if task.sink == Told::Now { subscribers as u64 } else { 0 };
 
@@ -94,6 +101,7 @@ pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Me
     let ours = || task.who.helpers().into_iter().chain([running.process()]).collect::<Vec<_>>();
     let usage = Usage::now(&ours())?;
     let cpu = machine::of_process(running.process())?;
+    let written = machine::written(running.process())?;
     let mut outcome = match task.load {
         Load::Closed(time, _) => load::closed(running.port, requests, time)?,
         Load::Open(rate, _) => load::open(running.port, &requests, rate)?,
@@ -106,6 +114,8 @@ pub(crate) fn round(task: Task, place: &Place, kept: Option<&Path>) -> Result<Me
 
     accepted(&mut figures, &mut outcome);
     figures.insert("cpu_us", (machine::of_process(running.process())? - cpu) * 1e6 / outcome.taken as f64);
+    let written = machine::written(running.process())? - written;
+    figures.insert("disk_kib", written / 1024.0 / outcome.taken as f64);
     figures.insert("peak_mib", machine::peak_memory(running.process())?);
     if delivers > 0 {
         // A contender that forwards before it answers has delivered everything with the last answer, or before.
@@ -151,7 +161,8 @@ fn accepted(figures: &mut Figures, outcome: &mut Outcome) {
 pub(crate) fn drain(place: &Place, kept: &Path, time: Duration) -> Result<Measured> {
     let sink = Sink::start(1, 1, false)?;
     let fresh = place.fresh(Who::Gateway)?;
-    let plan = Plan { who: Who::Gateway, folder: kept, store: fresh.url(), subscribers: 1, sink: sink.port };
+    let plan =
+        Plan { who: Who::Gateway, before: None, folder: kept, store: fresh.url(), subscribers: 1, sink: sink.port };
     let running = plan.start()?;
     machine::wait("the first delivery", PATIENCE, || Ok(sink.deliveries() > 500))?;
     let usage = Usage::now(&[running.process()])?;

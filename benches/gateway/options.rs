@@ -17,6 +17,7 @@ scripts/bench [OPTIONS]
   --only NAME       only suites and rows with NAME in `suite/row`; again for more
   --list            say which those are
   --rounds N        rounds of every row
+  --against PROGRAM another build of birdwire: its throughput rows take turns with those of this one
   --store URL       measure a PostgreSQL too, postgres://USER@HOST/DATABASE; schemas are made and removed in it
   --foreign CORES   how much others may use of the machine in a round that counts (0.25)
   --folder PATH     where stores are made; on the disk that is to be measured. A run that is broken off leaves folders
@@ -35,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
     pub(crate) rounds: Option<u32>,
     pub(crate) store: Option<String>,
+    /// Another build, to compare this one with.
+    pub(crate) against: Option<PathBuf>,
     pub(crate) foreign: f64,
     pub(crate) folder: PathBuf,
     /// Be this baseline, configured by this file, and nothing else.
@@ -54,6 +57,7 @@ impl Options {
             only: Vec::new(),
             rounds: None,
             store: None,
+            against: None,
             foreign: TOLERANCE,
             folder: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             baseline: None,
@@ -69,6 +73,7 @@ impl Options {
                 "--plot" => options.plot = Some(value()?.into()),
                 "--only" => options.only.push(value()?),
                 "--rounds" => options.rounds = Some(value()?.parse().context("--rounds needs a number")?),
+                "--against" => options.against = Some(value()?.into()),
                 "--store" => options.store = Some(value()?),
                 "--foreign" => options.foreign = value()?.parse().context("--foreign needs a number")?,
                 "--folder" => options.folder = value()?.into(),

@@ -28,6 +28,7 @@ const COLUMNS: &[(&str, &str, usize)] = &[
     ("e2e_p999_ms", "p999 ms", 1),
     ("disk_p50_ms", "sync p50 ms", 2),
     ("cpu_us", "CPU µs", 1),
+    ("disk_kib", "disk KiB", 1),
     ("peak_mib", "peak MiB", 0),
     ("lost", "lost", 0),
     ("doubled", "doubled", 0),
@@ -68,6 +69,15 @@ pub(crate) fn tables(report: &Report) -> String {
         }
         text.push_str(&aligned(&lines));
         text.push('\n');
+    }
+    for (name, before) in [("accept", "accept-before"), ("deliver", "deliver-before")] {
+        let row = |name| report.rows.iter().find(|row| row.name == name);
+        let Some((now, before)) = row(name).zip(row(before)) else { continue };
+        for figure in ["accepted_per_s", "delivered_per_s", "cpu_us"] {
+            if let Some(ratio) = now.ratio(figure, before, figure) {
+                writeln!(text, "{name}, {figure}, against the other build: {ratio:.2}").ok();
+            }
+        }
     }
     for judged in &report.goals {
         writeln!(text, "{judged}").ok();

@@ -11,6 +11,8 @@ pub(crate) struct Place {
     pub(crate) folder: PathBuf,
     /// A PostgreSQL database in which schemas may be made.
     pub(crate) postgres: Option<String>,
+    /// Another build of the gateway.
+    pub(crate) before: Option<PathBuf>,
 }
 
 /// A store with nothing in it, removed when this goes.

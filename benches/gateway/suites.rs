@@ -29,7 +29,7 @@ pub(crate) fn run(suite: &'static str, options: &Options, place: &Place) -> anyh
         if options.wants(suite, &name) {
             rows.push(Row {
                 name,
-                missing: task.who.missing(options.store.as_deref()),
+                missing: task.who.missing(options),
                 run: Box::new(move || measure::round(task, place, None)),
             });
         }
@@ -55,7 +55,7 @@ fn seconds(options: &Options, full: u64) -> Duration {
 fn throughput(options: &Options) -> Vec<(String, Task)> {
     let load = Load::Closed(seconds(options, 5), usize::MAX);
     let task = |who, sink| Task { who, sink, subscribers: 1, conversations: CONVERSATIONS, load };
-    [
+    let mut rows = vec![
         ("raw", task(Who::Baseline("raw"), Told::Nobody)),
         ("map", task(Who::Baseline("map"), Told::Nobody)),
         ("render", task(Who::Baseline("render"), Told::Nobody)),
@@ -66,9 +66,12 @@ fn throughput(options: &Options) -> Vec<(String, Task)> {
         ("deliver-postgres", task(Who::Postgres, Told::Now)),
         ("node", task(NODE, Told::Now)),
         ("node-durable", task(NODE_DURABLE, Told::Now)),
-    ]
-    .map(|(name, task)| (name.to_owned(), task))
-    .into()
+    ];
+    if options.against.is_some() {
+        rows.push(("accept-before", task(Who::Before, Told::Later)));
+        rows.push(("deliver-before", task(Who::Before, Told::Now)));
+    }
+    rows.into_iter().map(|(name, task)| (name.to_owned(), task)).collect()
 }
 
 fn latency(options: &Options) -> Vec<(String, Task)> {
