@@ -1,6 +1,6 @@
 //! What becomes of speed and memory when the store is large, or much is owed.
 //!
-//! A large store is made in minutes, not hours: the gateway itself takes 20,000 messages, and what it wrote is copied
+//! A large store is made in minutes, not hours: the gateway itself takes some messages, and what it wrote is copied
 //! inside the file, with other ids and later times, until there is enough. So the rows are the gateway's own. Of what is
 //! stored for good, old messages have everything but their raw webhook and what was owed, which retention removes. Of
 //! what is owed, every delivery has its event and its place in one of 10,000 conversations.
@@ -14,7 +14,7 @@ use crate::payload::Talk;
 use crate::rounds::{self, Row, RowResult};
 use crate::sink::Sink;
 use crate::store::Place;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use birdwire::domain::time::Timestamp;
 use rusqlite::Connection;
 use std::path::Path;
@@ -23,8 +23,12 @@ use tempfile::TempDir;
 
 const SUITE: &str = "growth";
 
-/// Messages that the gateway writes itself before they are copied, in so many conversations.
-const SEED: usize = 20_000;
+/// Messages that the gateway writes itself before they are copied, in so many conversations: three whole buckets of ids,
+/// and as many more as it takes to have them written.
+const SEED: usize = 28_000;
+const BUCKET: i64 = 8192;
+const COPIED: i64 = 3 * BUCKET;
+const ROOM: i64 = 4 * BUCKET;
 const CONVERSATIONS: u64 = 10_000;
 
 /// Bytes in the file, rounded up: of a message that is stored for good, and of a delivery that is owed with its event.
@@ -164,38 +168,40 @@ fn one(connection: &Connection, sql: &str) -> Result<i64> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
+/// Where the events of a copy begin, with room for the rest of the seed before the first.
+fn offset(copy: i64) -> i64 {
+    ROOM + (copy - 1) * COPIED
+}
+
 /// Copies events and messages until there are so many.
 fn store_more(connection: &Connection, wanted: u64) -> Result<()> {
-    let events = one(connection, "SELECT max(id) FROM events")?;
-    let messages = one(connection, "SELECT max(id) FROM messages")?;
     let span = one(connection, "SELECT max(event_time) - min(event_time) + 1 FROM dedupe")?;
     let (account, latest) = connection.query_row("SELECT account, max(event_time) FROM dedupe", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
     })?;
-    if events == 0 || messages == 0 {
-        bail!("the gateway has written nothing that could be copied");
-    }
-    for copy in 1..i64::try_from(wanted)? / messages {
-        let (event, message, later) = (copy * events, copy * messages, copy * span);
+    let written = one(connection, &format!("SELECT count(DISTINCT id / 128) FROM id_slices WHERE id < {COPIED} / 64"))?;
+    ensure!(written == COPIED / BUCKET, "the gateway has written {written} buckets of ids");
+    let rows = one(connection, &format!("SELECT count(*) FROM messages WHERE id < {COPIED}"))?;
+    for copy in 1..=(i64::try_from(wanted)? - one(connection, "SELECT count(*) FROM messages")?) / rows {
+        let (event, later) = (offset(copy), copy * span);
         connection.execute_batch(&format!(
             "BEGIN;
              INSERT INTO events (id, webhook, place, account, received_at, request_id, kind, event_time, provider_key,
                  state, conflict, reason, detail, message)
              SELECT id + {event}, NULL, place, account, received_at, request_id, kind, event_time + {later},
-                 lower(hex(randomblob(18))), state, conflict, reason, detail, message + {message}
-             FROM events WHERE id <= {events};
+                 lower(hex(randomblob(18))), state, conflict, reason, detail, message + {event}
+             FROM events WHERE id < {COPIED};
              INSERT INTO messages (id, uuid, account, conversation, event, direction, status, text, content, tm_create,
                  tm_update, tm_delete, edited)
-             SELECT id + {message}, randomblob(16), account, conversation, event + {event}, direction, status, text,
+             SELECT id + {event}, randomblob(16), account, conversation, event + {event}, direction, status, text,
                  content, tm_create + {later}, tm_update + {later}, tm_delete, edited
-             FROM messages WHERE id <= {messages};
+             FROM messages WHERE id < {COPIED};
              INSERT INTO dedupe (account, event_time, key, event)
              SELECT account, event_time + {later}, randomblob(16), event + {event}
-             FROM dedupe WHERE account = {account} AND event_time <= {latest} ORDER BY account, event_time;
-             INSERT INTO ids (bucket, id, kind, row)
-             SELECT (id + {event}) >> 12, randomblob(16), 2, id + {event} FROM events WHERE id <= {events};
-             INSERT INTO ids (bucket, id, kind, row)
-             SELECT event >> 12, uuid, 0, id FROM messages WHERE id > {message} AND id <= {message} + {messages};
+             FROM dedupe WHERE account = {account} AND event_time <= {latest} AND event < {COPIED}
+             ORDER BY account, event_time;
+             INSERT INTO id_slices (id, entries)
+             SELECT id + {event} / {BUCKET} * 128, randomblob(length(entries)) FROM id_slices WHERE id < {COPIED} / 64;
              COMMIT;"
         ))?;
     }
@@ -205,29 +211,32 @@ fn store_more(connection: &Connection, wanted: u64) -> Result<()> {
 /// The writer must not take the copies for its newest rows, which it knows by heart.
 fn settle(connection: &Connection) -> Result<()> {
     connection.execute_batch(
-        "UPDATE tail SET event = 1 + coalesce((SELECT max(id) FROM events), 0),
-             message = 1 + coalesce((SELECT max(id) FROM messages), 0),
-             outbox = 1 + coalesce((SELECT max(id) FROM outbox), 0)",
+        "UPDATE tail SET event = 1 + max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) >> 3 FROM outbox), 0)),
+             delivery = 1 + coalesce((SELECT max(id) FROM deliveries), 0)",
     )?;
     Ok(())
 }
 
 /// Copies what is owed until it is so much.
 fn owe_more(connection: &Connection, wanted: u64) -> Result<()> {
-    let outbox = one(connection, "SELECT max(id) FROM outbox")?;
     let deliveries = one(connection, "SELECT max(id) FROM deliveries")?;
     let copies = i64::try_from(wanted)? / one(connection, "SELECT count(*) FROM deliveries WHERE state = 0")?;
     for copy in 1..copies {
-        let (event, delivery) = (copy * outbox, copy * deliveries);
+        // Each event has eight numbers for events downstream.
+        let (event, delivery) = (copy * ROOM * 8, copy * deliveries);
         connection.execute_batch(&format!(
             "BEGIN;
-             INSERT INTO outbox (id, uuid, type, event, message, conversation, created_at, body)
-             SELECT id + {event}, randomblob(16), type, event, message, conversation, created_at, body
-             FROM outbox WHERE id <= {outbox};
+             INSERT INTO outbox (id, uuid, type, event, message, conversation, created_at, body, first, deliveries)
+             SELECT id + {event}, randomblob(16), type, (id + {event}) >> 3, message, conversation, created_at, body,
+                 first + {delivery}, deliveries
+             FROM outbox WHERE id < {ROOM} * 8;
              INSERT INTO deliveries (id, event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
              SELECT d.id + {delivery}, d.event + {event}, d.subscriber, d.lane, d.seq + {copy} * l.last_seq, 0, 0, 0, 0,
                  d.due_at
              FROM deliveries d JOIN lanes l ON l.id = d.lane WHERE d.id <= {deliveries} AND d.state = 0 ORDER BY d.id;
+             INSERT INTO owed (subscriber, lane, seq, delivery)
+             SELECT o.subscriber, o.lane, o.seq + {copy} * l.last_seq, o.delivery + {delivery}
+             FROM owed o JOIN lanes l ON l.id = o.lane WHERE o.delivery <= {deliveries} ORDER BY 1, 2, 3;
              COMMIT;"
         ))?;
     }

@@ -51,9 +51,10 @@ pub(super) fn end_state(word: &str) -> i16 {
     place.and_then(|at| i16::try_from(at).ok()).unwrap_or(-1)
 }
 
-/// Where a delivery stands. Leased is no number: it is a property of the lane that it is at the head of.
+/// Where a delivery stands. Leased has a number of its own, or is a property of the lane that it is at the head of.
 pub(super) fn delivery_state(number: i16, is_leased: bool) -> State {
     match number {
+        1 => State::Leased,
         2 => State::Delivered,
         3 => State::Dead,
         4 => State::Cancelled,

@@ -4,7 +4,10 @@
 //! holds the one write lock of the file, so nothing changes while it is read.
 
 use super::error::{unavailable, unusable};
+use super::lanes::book::Book;
+use super::memory::Memory;
 use super::{lanes, lock, schema};
+use crate::domain::time::Timestamp;
 use crate::store::copy::{Portrait, Read, Source};
 use crate::store::tables::{PAGE_BYTES, PAGE_ROWS, Row, TABLES, Table, Value, encode, size};
 use crate::store::{Access, Opening, StoreError};
@@ -33,10 +36,18 @@ pub(in crate::store) fn source(path: &Path, opening: &Opening<'_>) -> Result<Arc
         other => other,
     })?;
     let connection = schema::connect(path, Access::Serve, opening.now)?;
-    lanes::void_leases(&connection, opening.now).map_err(|e| unusable("cannot void old leases", e))?;
+    whole(&connection, opening.now).map_err(|e| unusable("cannot write what follows from the newest rows", e))?;
     let what = format!("cannot keep {} from being changed", path.display());
     connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| unusable(&what, e))?;
     Ok(Arc::new(Export { connection: Arc::new(Mutex::new(connection)), lock: Mutex::new(Some(lock)) }))
+}
+
+/// Nobody is at work, and the tables say everything.
+fn whole(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    lanes::void_leases(connection, now)?;
+    let tx = connection.unchecked_transaction()?;
+    Memory::load(&tx, Book::new(true, 1))?.settle_all(&tx)?;
+    tx.commit()
 }
 
 impl Export {
@@ -94,9 +105,11 @@ fn column(table: &str, name: &str) -> String {
         ("events", "beside") => "NULL".to_owned(),
         (_, "event_at") => "(SELECT o.created_at FROM outbox o WHERE o.id = t.event)".to_owned(),
         ("lanes", "head") => {
-            "coalesce((SELECT min(d.seq) FROM deliveries d WHERE d.lane = t.id AND d.state = 0), t.last_seq + 1)"
+            "coalesce((SELECT min(o.seq) FROM owed o WHERE o.subscriber = t.subscriber AND o.lane = t.id), t.last_seq + 1)"
                 .to_owned()
         }
+        // Nobody has a lease while a store is copied.
+        ("lanes", "leased" | "token") => "0".to_owned(),
         _ => format!("t.\"{name}\""),
     }
 }
@@ -188,7 +201,7 @@ const TRAITS: [&str; 11] = [
     "SELECT count(*), min(id), max(id) FROM webhooks",
     "SELECT count(*), max(id), max(received_at), sum(state) FROM events",
     "SELECT count(*), max(id), max(tm_update), count(tm_delete) FROM messages",
-    "SELECT count(*), max(id), sum(last_seq), sum(token) FROM lanes",
+    "SELECT count(*), max(id), sum(last_seq), count(due_at) FROM lanes",
     "SELECT count(*), max(id), sum(state), sum(attempts), max(last_at) FROM deliveries",
     "SELECT count(*), max(id) FROM attempts",
     "SELECT id, received_at, request_id, provider_key FROM events ORDER BY id LIMIT 100",
@@ -196,7 +209,7 @@ const TRAITS: [&str; 11] = [
 ];
 
 /// The columns with ids that no new row may have.
-const IDS: [(&str, &str); 10] = [
+const IDS: [(&str, &str); 11] = [
     ("accounts", "id"),
     ("webhooks", "id"),
     ("events", "id"),
@@ -207,6 +220,7 @@ const IDS: [(&str, &str); 10] = [
     ("lanes", "id"),
     ("deliveries", "id"),
     ("deliveries", "lane"),
+    ("tail", "delivery"),
 ];
 
 fn portrait(connection: &Connection) -> rusqlite::Result<Portrait> {

@@ -1,7 +1,6 @@
 //! Keeping one webhook.
 
-use super::ids::Kind;
-use super::memory::RecentKey;
+use super::index::Key;
 use super::messages::{self, Search};
 use super::outbox::{self, About};
 use super::writer::Tx;
@@ -107,20 +106,11 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
 
 /// `None` for a new event, which is remembered; otherwise whether the repeat's time differs.
 fn repeated(tx: &mut Tx<'_>, account: i64, key: &DedupeKey, event: i64) -> rusqlite::Result<Option<bool>> {
-    let recent: RecentKey = (account, key_hash(&key.provider_key));
-    if let Some(at) = tx.memory.recent_key(&recent) {
-        return Ok(Some(at != key.at.micros()));
+    let (at, hash) = (key.at.micros(), key_hash(&key.provider_key));
+    if let Some(seen) = tx.memory.seen(tx.connection, account, at, &hash)? {
+        return Ok(Some(seen != at));
     }
-    let new = tx
-        .connection
-        .prepare_cached(
-            "INSERT INTO dedupe (account, event_time, key, event) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![account, key.at.micros(), recent.1, event])?;
-    if new == 0 {
-        return Ok(Some(false));
-    }
-    tx.memory.remember_key(recent, key.at.micros());
+    tx.memory.remember_key(tx.connection, Key { account, at, hash, event })?;
     Ok(None)
 }
 
@@ -153,7 +143,8 @@ fn store_message(
         (Some(found), None) => Some(found.row),
         (None, Some(record)) => {
             let early = search == Search::Known;
-            Some(messages::insert(tx, record, applied.edited, early, account, conversation, event)?)
+            messages::insert(tx, record, applied.edited, early, account, conversation, event)?;
+            Some(event)
         }
         (None, None) => None,
     };
@@ -182,11 +173,12 @@ fn store_message(
 fn see(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) -> rusqlite::Result<(i64, Change)> {
     let connection = tx.connection;
     let id = sighting.conversation_id(&inbound.account);
-    let known = known_conversation(tx, id.0, &inbound.account)?;
-    let change = observe(known.as_ref().map(|(_, c)| c), sighting, &inbound.account);
-    let row = match (&change, known) {
+    learn(tx, id.0, &inbound.account)?;
+    let known = tx.memory.conversation(&id.0);
+    let change = observe(known.map(|(_, c)| c), sighting, &inbound.account);
+    let row = match (&change, known.map(|(row, _)| *row)) {
         (Change::Created(made), _) => insert_conversation(connection, made, account)?,
-        (Change::Updated(changed), Some((row, _))) => {
+        (Change::Updated(changed), Some(row)) => {
             connection
                 .prepare_cached("UPDATE conversations SET peer = ?2, named_at = ?3, tm_update = ?4 WHERE id = ?1")?
                 .execute(params![
@@ -197,7 +189,7 @@ fn see(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) ->
                 ])?;
             row
         }
-        (_, Some((row, _))) => row,
+        (_, Some(row)) => row,
         // `observe` creates what is not known.
         (_, None) => return Err(rusqlite::Error::QueryReturnedNoRows),
     };
@@ -236,19 +228,18 @@ fn store_notice(
 
 fn is_known(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting) -> rusqlite::Result<bool> {
     let id = sighting.conversation_id(&inbound.account);
-    Ok(known_conversation(tx, id.0, &inbound.account)?.is_some())
+    learn(tx, id.0, &inbound.account)?;
+    Ok(tx.memory.conversation(&id.0).is_some())
 }
 
-/// A conversation with its row, from memory if it was seen lately.
-fn known_conversation(tx: &mut Tx<'_>, id: Uuid, account: &Account) -> rusqlite::Result<Option<(i64, Conversation)>> {
-    if let Some(known) = tx.memory.conversation(&id) {
-        return Ok(Some(known));
+/// Makes a conversation known by heart, if there is one.
+fn learn(tx: &mut Tx<'_>, id: Uuid, account: &Account) -> rusqlite::Result<()> {
+    if tx.memory.conversation(&id).is_none()
+        && let Some((row, conversation)) = conversation(tx.connection, id, account)?
+    {
+        tx.memory.remember_conversation(id, row, conversation);
     }
-    let known = conversation(tx.connection, id, account)?;
-    if let Some((row, conversation)) = &known {
-        tx.memory.remember_conversation(id, *row, conversation.clone());
-    }
-    Ok(known)
+    Ok(())
 }
 
 /// Row and content of a conversation.
@@ -386,10 +377,10 @@ impl<'a> Receipts<'a> {
                 row.message,
                 i64::try_from(self.place).unwrap_or(i64::MAX),
             ])?;
-        if let Some(key) = row.key {
-            tx.memory.remember_id(id, Kind::Event, key_hash(&key.provider_key), id);
+        match row.key {
+            Some(key) => tx.memory.index.key(tx.connection, id, &key.provider_key, &key_hash(&key.provider_key)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The row of the raw webhook. It has the id of the event that it is kept for, which is never given twice: a row that

@@ -1,25 +1,27 @@
-//! What the writer knows by heart. Everything in it can be read again from the database, and is when somebody else
-//! has written.
+//! What the writer knows by heart. All of it follows from the database, and is read again when somebody else has
+//! written, or when what it was changed for was rolled back.
 
-use super::ids::{Entry, Kind, bucket};
+use super::index::{self, Index, Key, KeyHash};
+use super::lanes::book::Book;
+use super::recent::Recent;
 use crate::domain::conversation::Conversation;
 use crate::store::columns::key_hash;
 use rusqlite::{Connection, OptionalExtension};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Repeats whose time differs from the first are recognised among that many of the newest events; so are messages
-/// that come again under another key.
-const RECENT: usize = 16_384;
-
-/// Events whose ids are written to their places together.
-const TOGETHER: i64 = 4096;
+/// that come again under another key. More than are waiting to be written to the index.
+const RECENT: usize = 32_768;
 
 /// Conversations known by heart, in each of two generations.
 const CONVERSATIONS: usize = 4096;
 
-/// Account row and first half of the key's SHA-256.
-pub(super) type RecentKey = (i64, [u8; 16]);
+/// Events downstream that are committed with one event, at most, as a power of two.
+const OUTBOX_BITS: u32 = 3;
+
+/// Account row and key.
+type RecentKey = (i64, KeyHash);
 
 /// A subscriber.
 #[derive(Clone, Copy)]
@@ -27,43 +29,61 @@ pub(super) struct Known {
     pub(super) row: i64,
     /// Whether its deliveries wait for each other.
     pub(super) ordered: bool,
-    /// Whether it gets anything at the moment.
+    /// Whether it is configured and not disabled.
     pub(super) active: bool,
 }
 
 /// What the writer knows by heart.
-#[derive(Default)]
 pub(super) struct Memory {
     accounts: HashMap<Uuid, i64>,
     subscribers: HashMap<String, Known>,
+    /// Whether the subscriber of a row is disabled.
+    disabled: HashMap<i64, bool>,
     next_event: i64,
-    next_outbox: i64,
+    /// The newest event, and how many events downstream it has.
+    newest: (i64, i64),
+    /// The first event that nothing was settled for yet.
+    settled_for: i64,
     keys: Recent<RecentKey>,
+    /// Per account: keys with later times that are not among the newest were never seen.
+    horizons: HashMap<i64, i64>,
     messages: Recent<[u8; 16]>,
     early: HashMap<[u8; 16], i64>,
     conversations: [HashMap<Uuid, (i64, Conversation)>; 2],
-    tail: Tail,
-    /// What this batch has added, in order.
-    added: Vec<Added>,
-    /// How much of it is not the current item's.
-    before_item: usize,
+    pub(super) index: Index,
+    pub(super) lanes: Book,
     /// The database's count of others' changes.
     version: i64,
-}
-
-/// Something that a batch added.
-enum Added {
-    Key(RecentKey),
-    Message([u8; 16]),
-    Early([u8; 16]),
-    Entry,
+    /// Whether the database does not say what is here.
+    is_stale: bool,
 }
 
 impl Memory {
-    /// Reads everything from the database.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let mut memory = Self { version: data_version(connection)?, ..Self::default() };
-        memory.next_event = connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM events", [], |r| r.get(0))?;
+    /// Reads everything from the database, to go on with lanes of which the leases are in `book`.
+    pub(super) fn load(connection: &Connection, book: Book) -> rusqlite::Result<Self> {
+        let mut memory = Self {
+            accounts: HashMap::new(),
+            subscribers: HashMap::new(),
+            disabled: HashMap::new(),
+            next_event: connection.query_row(
+                "SELECT max(1 + coalesce((SELECT max(id) FROM events), 0), (SELECT event FROM tail),
+                     1 + coalesce((SELECT max(id) >> ?1 FROM outbox), 0))",
+                [OUTBOX_BITS],
+                |r| r.get(0),
+            )?,
+            newest: (0, 0),
+            settled_for: 0,
+            keys: Recent::new(RECENT),
+            horizons: HashMap::new(),
+            messages: Recent::new(RECENT),
+            early: HashMap::new(),
+            conversations: Default::default(),
+            index: Index::load(connection)?,
+            lanes: book.read(connection)?,
+            version: data_version(connection)?,
+            is_stale: false,
+        };
+        memory.settled_for = memory.next_event;
         let newest = i64::try_from(RECENT).unwrap_or(i64::MAX);
         let mut keys = connection.prepare(
             "SELECT account, provider_key, event_time FROM events
@@ -72,27 +92,31 @@ impl Memory {
         let rows = keys.query_map([newest], |r| Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?)))?;
         for row in rows {
             let (account, key, at): (i64, String, i64) = row?;
-            memory.keys.push_older((account, key_hash(&key)), at);
+            memory.keys.add_older((account, key_hash(&key)), at);
         }
         let mut messages = connection.prepare("SELECT uuid, id FROM messages ORDER BY id DESC LIMIT ?1")?;
         for row in messages.query_map([newest], |r| Ok((r.get(0)?, r.get(1)?)))? {
             let (id, row) = row?;
-            memory.messages.push_older(id, row);
+            memory.messages.add_older(id, row);
         }
         let mut early = connection.prepare("SELECT uuid, row FROM early_messages")?;
         memory.early = early.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-        memory.tail = Tail::load(connection)?;
-        // Also when retention has removed all of them: an id is never given twice.
-        let outbox = "SELECT max(1 + coalesce((SELECT max(id) FROM outbox), 0), (SELECT outbox FROM tail))";
-        memory.next_outbox = connection.query_row(outbox, [], |r| r.get(0))?;
         Ok(memory)
     }
 
-    /// Reads everything again if another process has written since.
+    /// Reads everything again if it may not be so any more.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if data_version(connection)? != self.version {
-            *self = Self::load(connection)?;
+        if self.is_stale || data_version(connection)? != self.version {
+            self.reload(connection)?;
         }
+        Ok(())
+    }
+
+    /// Reads everything again but the leases, which only this process knows.
+    pub(super) fn reload(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.is_stale = true;
+        let book = self.lanes.to_read_again();
+        *self = Self::load(connection, book)?;
         Ok(())
     }
 
@@ -111,42 +135,94 @@ impl Memory {
 
     /// A subscriber; an unknown one is made.
     pub(super) fn subscriber(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<Known> {
-        if let Some(&known) = self.subscribers.get(name) {
+        if let Some(known) = self.known_subscriber(connection, name)? {
             return Ok(known);
+        }
+        connection
+            .prepare_cached("INSERT INTO subscribers (name, configured, ordered) VALUES (?1, 1, 1)")?
+            .execute([name])?;
+        let known = Known { row: connection.last_insert_rowid(), ordered: true, active: true };
+        self.subscribers.insert(name.to_owned(), known);
+        Ok(known)
+    }
+
+    /// A subscriber, if there is one of that name.
+    pub(super) fn known_subscriber(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<Option<Known>> {
+        if let Some(&known) = self.subscribers.get(name) {
+            return Ok(Some(known));
         }
         let known = connection
             .prepare_cached(
-                "INSERT INTO subscribers (name, configured, ordered) VALUES (?1, 1, 1)
-                 ON CONFLICT DO UPDATE SET name = name RETURNING id, ordered, configured = 1 AND disabled_at IS NULL",
+                "SELECT id, ordered, configured = 1 AND disabled_at IS NULL FROM subscribers WHERE name = ?1",
             )?
-            .query_row([name], |r| Ok(Known { row: r.get(0)?, ordered: r.get(1)?, active: r.get(2)? }))?;
-        self.subscribers.insert(name.to_owned(), known);
+            .query_row([name], |r| Ok(Known { row: r.get(0)?, ordered: r.get(1)?, active: r.get(2)? }))
+            .optional()?;
+        if let Some(known) = known {
+            self.subscribers.insert(name.to_owned(), known);
+        }
         Ok(known)
     }
 
     /// Registration may have changed what is known of subscribers.
     pub(super) fn forget_subscribers(&mut self) {
         self.subscribers.clear();
+        self.disabled.clear();
+    }
+
+    /// Whether a subscriber takes nothing at the moment.
+    pub(super) fn is_disabled(&mut self, connection: &Connection, subscriber: i64) -> rusqlite::Result<bool> {
+        if let Some(&disabled) = self.disabled.get(&subscriber) {
+            return Ok(disabled);
+        }
+        let disabled = connection
+            .prepare_cached("SELECT disabled_at IS NOT NULL FROM subscribers WHERE id = ?1")?
+            .query_row([subscriber], |r| r.get(0))?;
+        self.disabled.insert(subscriber, disabled);
+        Ok(disabled)
     }
 
     pub(super) fn next_event(&mut self) -> i64 {
+        self.newest = (self.next_event, 0);
         self.next_event += 1;
-        self.next_event - 1
+        self.newest.0
     }
 
-    pub(super) fn next_outbox(&mut self) -> i64 {
-        self.next_outbox += 1;
-        self.next_outbox - 1
+    /// A row for an event downstream of `event`: one of the event's own when that is the newest, else of a number that
+    /// no event will have.
+    pub(super) fn next_outbox(&mut self, event: i64) -> i64 {
+        let (newest, used) = &mut self.newest;
+        if *newest == event && *used < 1 << OUTBOX_BITS {
+            *used += 1;
+            return (event << OUTBOX_BITS) + *used - 1;
+        }
+        self.next_event() << OUTBOX_BITS
     }
 
-    /// The time with which `key` was seen lately.
-    pub(super) fn recent_key(&self, key: &RecentKey) -> Option<i64> {
-        self.keys.get(key)
+    /// The time with which a key of the account was seen, if it was; exact as far as the newest are concerned.
+    pub(super) fn seen(
+        &mut self,
+        connection: &Connection,
+        account: i64,
+        at: i64,
+        hash: &KeyHash,
+    ) -> rusqlite::Result<Option<i64>> {
+        if let Some(seen) = self.keys.get(&(account, *hash)) {
+            return Ok(Some(seen));
+        }
+        let horizon = if let Some(&horizon) = self.horizons.get(&account) {
+            horizon
+        } else {
+            let horizon = index::latest_key(connection, account)?.unwrap_or(i64::MIN);
+            self.horizons.insert(account, horizon);
+            horizon
+        };
+        let is_repeat = at <= horizon && index::is_repeat(connection, account, at, hash)?;
+        Ok(is_repeat.then_some(at))
     }
 
-    pub(super) fn remember_key(&mut self, key: RecentKey, at: i64) {
-        self.keys.add(key, at);
-        self.added.push(Added::Key(key));
+    pub(super) fn remember_key(&mut self, connection: &Connection, key: Key) -> rusqlite::Result<()> {
+        self.keys.add((key.account, key.hash), key.at);
+        self.index.repeats(connection, key)
     }
 
     /// The row of a message that is among the newest, or was changed before it arrived.
@@ -156,27 +232,18 @@ impl Memory {
 
     pub(super) fn remember_message(&mut self, id: [u8; 16], row: i64, is_early: bool) {
         self.messages.add(id, row);
-        self.added.push(Added::Message(id));
         if is_early {
             self.early.insert(id, row);
-            self.added.push(Added::Early(id));
         }
-    }
-
-    /// Makes `row` known by `id`, as of the event with the row `event`.
-    pub(super) fn remember_id(&mut self, event: i64, kind: Kind, id: [u8; 16], row: i64) {
-        self.tail.fresh.push((bucket(event), id, kind as i64, row));
-        self.added.push(Added::Entry);
     }
 
     /// A conversation with its row.
-    pub(super) fn conversation(&mut self, id: &Uuid) -> Option<(i64, Conversation)> {
-        if let Some(known) = self.conversations[0].get(id) {
-            return Some(known.clone());
+    pub(super) fn conversation(&mut self, id: &Uuid) -> Option<&(i64, Conversation)> {
+        if !self.conversations[0].contains_key(id) {
+            let (row, known) = self.conversations[1].remove(id)?;
+            self.remember_conversation(*id, row, known);
         }
-        let known = self.conversations[1].remove(id)?;
-        self.remember_conversation(*id, known.0, known.1.clone());
-        Some(known)
+        self.conversations[0].get(id)
     }
 
     pub(super) fn remember_conversation(&mut self, id: Uuid, row: i64, conversation: Conversation) {
@@ -189,167 +256,49 @@ impl Memory {
 
     /// The next item begins.
     pub(super) fn begin_item(&mut self) {
-        self.before_item = self.added.len();
+        self.lanes.begin_item();
     }
 
-    /// Forgets what only the current item added, and whatever else its rollback may have taken back.
-    pub(super) fn forget_item(&mut self) {
-        for added in self.added.drain(self.before_item..).rev() {
-            match added {
-                Added::Key(key) => self.keys.remove(&key),
-                Added::Message(id) => self.messages.remove(&id),
-                Added::Early(id) => drop(self.early.remove(&id)),
-                Added::Entry => drop(self.tail.fresh.pop()),
-            }
-        }
-        self.accounts.clear();
-        self.subscribers.clear();
-        self.conversations.iter_mut().for_each(HashMap::clear);
+    /// The current item was rolled back.
+    pub(super) fn forget_item(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.lanes.forget_item();
+        self.reload(connection)
     }
 
-    /// Forgets everything that the batch added. Rows' numbers that it took are not used again: nobody minds gaps.
+    /// The batch was rolled back: what is here is read again when it is needed.
     pub(super) fn forget_batch(&mut self) {
-        self.before_item = 0;
-        self.forget_item();
-        self.tail.written = self.tail.kept;
+        self.lanes.forget_batch();
+        self.is_stale = true;
     }
 
     /// The batch is committed.
     pub(super) fn keep_batch(&mut self) {
-        self.before_item = 0;
-        self.added.clear();
-        self.keys.trim();
-        self.messages.trim();
-        self.tail.keep(self.next_event, self.next_outbox);
+        let horizons = &mut self.horizons;
+        self.keys.trim(|(account, _), at| {
+            if let Some(horizon) = horizons.get_mut(account) {
+                *horizon = (*horizon).max(at);
+            }
+        });
+        self.messages.trim(|_, _| {});
+        self.index.gather(self.next_event);
+        self.lanes.keep_batch();
     }
 
-    /// Writes some of the ids that wait to their places: as many as keeps the number that waits bounded.
-    pub(super) fn write_ids(&mut self, connection: &Connection, items: usize) -> rusqlite::Result<()> {
-        self.tail.write(connection, items.saturating_mul(12).max(64))
+    /// Writes some of what follows from the newest rows to its places: as much as keeps what waits bounded.
+    pub(super) fn settle(&mut self, connection: &Connection, items: usize) -> rusqlite::Result<()> {
+        let events = usize::try_from(self.next_event - self.settled_for).unwrap_or_default();
+        self.settled_for = self.next_event;
+        self.index.settle(connection, items.max(events))?;
+        self.lanes.settle_some(connection, items)
+    }
+
+    /// Writes all of it that whoever looks at the tables alone would miss.
+    pub(super) fn settle_all(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.index.settle_keys(connection)?;
+        self.lanes.settle_all(connection)
     }
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA data_version")?.query_row([], |r| r.get(0))
-}
-
-/// The newest of something, with a number each.
-struct Recent<K> {
-    numbers: HashMap<K, i64>,
-    order: VecDeque<K>,
-}
-
-impl<K> Default for Recent<K> {
-    fn default() -> Self {
-        Self { numbers: HashMap::new(), order: VecDeque::new() }
-    }
-}
-
-impl<K: Copy + Eq + std::hash::Hash> Recent<K> {
-    fn get(&self, key: &K) -> Option<i64> {
-        self.numbers.get(key).copied()
-    }
-
-    fn add(&mut self, key: K, number: i64) {
-        if self.numbers.insert(key, number).is_none() {
-            self.order.push_back(key);
-        }
-    }
-
-    fn push_older(&mut self, key: K, number: i64) {
-        if let std::collections::hash_map::Entry::Vacant(place) = self.numbers.entry(key) {
-            place.insert(number);
-            self.order.push_front(key);
-        }
-    }
-
-    /// Of what was added last.
-    fn remove(&mut self, key: &K) {
-        if self.numbers.remove(key).is_some() && self.order.back() == Some(key) {
-            self.order.pop_back();
-        }
-    }
-
-    fn trim(&mut self) {
-        while self.order.len() > RECENT {
-            if let Some(key) = self.order.pop_front() {
-                self.numbers.remove(&key);
-            }
-        }
-    }
-}
-
-/// Ids of the newest rows, on their way to their places.
-#[derive(Default)]
-struct Tail {
-    /// Those that are gathered.
-    fresh: Vec<Entry>,
-    /// The first event among them.
-    first: i64,
-    /// Those that are being written, in order.
-    settling: Vec<Entry>,
-    /// How many of them are written, and committed.
-    written: usize,
-    kept: usize,
-    /// From where on rows are not in `ids` when all of them are: event, message, outbox.
-    then: [i64; 3],
-}
-
-impl Tail {
-    fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let marks: Option<[i64; 3]> = connection
-            .query_row("SELECT event, message, outbox FROM tail", [], |r| Ok([r.get(0)?, r.get(1)?, r.get(2)?]))
-            .optional()?;
-        let [event, message, outbox] = marks.unwrap_or([1; 3]);
-        let mut tail = Self { first: event, ..Self::default() };
-        let mut keys =
-            connection.prepare("SELECT id, provider_key FROM events WHERE id >= ?1 AND provider_key IS NOT NULL")?;
-        for row in keys.query_map([event], |r| Ok((r.get(0)?, r.get::<_, String>(1)?)))? {
-            let (row, key): (i64, String) = row?;
-            tail.fresh.push((bucket(row), key_hash(&key), Kind::Event as i64, row));
-        }
-        for (table, from, kind) in [("messages", message, Kind::Message), ("outbox", outbox, Kind::Outbound)] {
-            let mut rows = connection.prepare(&format!("SELECT event, uuid, id FROM {table} WHERE id >= ?1"))?;
-            for row in rows.query_map([from], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))? {
-                let (event, id, row): (i64, [u8; 16], i64) = row?;
-                tail.fresh.push((bucket(event), id, kind as i64, row));
-            }
-        }
-        Ok(tail)
-    }
-
-    /// After a commit: enough are gathered, or all are written.
-    fn keep(&mut self, next_event: i64, next_outbox: i64) {
-        self.kept = self.written;
-        if self.kept == self.settling.len() {
-            self.settling.clear();
-            (self.written, self.kept) = (0, 0);
-        }
-        if self.settling.is_empty() && next_event - self.first >= TOGETHER {
-            self.settling = std::mem::take(&mut self.fresh);
-            self.settling.sort_unstable();
-            self.first = next_event;
-            let of_message = |(.., kind, row): &Entry| (*kind == Kind::Message as i64).then_some(row + 1);
-            let next_message = self.settling.iter().filter_map(of_message).max().unwrap_or_default();
-            self.then = [next_event, next_message, next_outbox];
-        }
-    }
-
-    fn write(&mut self, connection: &Connection, most: usize) -> rusqlite::Result<()> {
-        if self.settling.is_empty() {
-            return Ok(());
-        }
-        let upto = self.settling.len().min(self.written + most);
-        super::ids::write(connection, &self.settling[self.written..upto])?;
-        self.written = upto;
-        if upto == self.settling.len() {
-            let [event, message, outbox] = self.then;
-            connection
-                .prepare_cached(
-                    "UPDATE tail SET event = max(event, ?1), message = max(message, ?2), outbox = max(outbox, ?3)",
-                )?
-                .execute([event, message, outbox])?;
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,6 @@
 //! Rows of messages.
 
-use super::ids::{self, Kind};
+use super::index;
 use super::memory::Memory;
 use super::writer::Tx;
 use crate::domain::account::Account;
@@ -43,7 +43,7 @@ pub(super) fn find(
     let row = match search {
         Search::New => memory.new_message(bytes),
         Search::Known => match memory.new_message(bytes) {
-            None => ids::find_message(connection, bytes)?,
+            None => index::older_message(connection, bytes)?,
             row => row,
         },
         Search::At(at) => match memory.new_message(bytes) {
@@ -109,7 +109,7 @@ pub(super) fn read(
         .map(Option::flatten)
 }
 
-/// Writes a new message that `event` told of. `early` when it was changed before it arrived.
+/// Writes a new message that `event` told of, whose row it shares. `early` when it was changed before it arrived.
 pub(super) fn insert(
     tx: &mut Tx<'_>,
     message: &Message,
@@ -118,13 +118,13 @@ pub(super) fn insert(
     account: i64,
     conversation: i64,
     event: i64,
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<()> {
     let connection = tx.connection;
     connection
         .prepare_cached(
-            "INSERT INTO messages (uuid, account, conversation, event, direction, status, text, content, tm_create,
+            "INSERT INTO messages (id, uuid, account, conversation, event, direction, status, text, content, tm_create,
                  tm_update, tm_delete, edited)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             VALUES (?4, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             message.id.0.as_bytes(),
@@ -140,15 +140,14 @@ pub(super) fn insert(
             message.tm_delete.map(Timestamp::micros),
             edited,
         ])?;
-    let row = connection.last_insert_rowid();
-    tx.memory.remember_message(*message.id.0.as_bytes(), row, early);
-    tx.memory.remember_id(event, Kind::Message, *message.id.0.as_bytes(), row);
+    tx.memory.remember_message(*message.id.0.as_bytes(), event, early);
+    tx.memory.index.id(connection, event, message.id.0.as_bytes())?;
     if early {
         connection
             .prepare_cached("INSERT INTO early_messages (uuid, row) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute(params![message.id.0.as_bytes(), row])?;
+            .execute(params![message.id.0.as_bytes(), event])?;
     }
-    Ok(row)
+    Ok(())
 }
 
 /// Writes what a known message has become. Its direction and its conversation never change.

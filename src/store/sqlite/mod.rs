@@ -5,13 +5,14 @@
 mod checkpoint;
 mod error;
 mod export;
-mod ids;
 mod inbound;
+mod index;
 mod lanes;
 mod memory;
 mod messages;
 mod outbox;
 mod reads;
+mod recent;
 mod replay;
 mod retention;
 mod schema;
@@ -34,6 +35,7 @@ use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
 use checkpoint::Bell;
 pub(super) use export::source;
+use lanes::book::Book;
 use memory::Memory;
 use rusqlite::{Connection, params};
 use std::fs::{File, TryLockError};
@@ -73,7 +75,9 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
             let copier = schema::connect(path, Access::Write, now)?;
             threads.push(spawned(checkpoint::start(copier, bell.clone(), restart_log.clone()))?);
         }
-        let memory = Memory::load(&connection).map_err(|e| error::unusable("cannot read the newest events", e))?;
+        let book = Book::new(access == Access::Serve, now.micros());
+        let memory =
+            Memory::load(&connection, book).map_err(|e| error::unusable("cannot read the newest events", e))?;
         let ring = bell.clone();
         let signals = Signals { restart_log, committed: Box::new(move || ring.ring()), metrics: metrics.clone() };
         let (writer, thread) = spawned(Writer::start(connection, memory, QUEUE, signals))?;

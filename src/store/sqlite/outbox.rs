@@ -1,14 +1,14 @@
 //! Owing events downstream, and taking back what must not be said any more.
 
-use super::ids::{self, Kind};
-use super::memory::Known;
+use super::index;
+use super::lanes::book::Head;
 use super::writer::{Handed, Tx};
 use crate::domain::event::OutboundEvent;
 use crate::domain::ids::{AccountId, ConversationId, MessageId};
 use crate::domain::route::{Routes, SubscriberId};
 use crate::domain::time::Timestamp;
 use crate::store::inbound::Inbound;
-use crate::store::lane::{Lease, Leased, Owed, Place};
+use crate::store::lane::{Leased, Owed};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
 
@@ -47,17 +47,23 @@ pub(super) fn owe(
 ) -> rusqlite::Result<()> {
     let connection = tx.connection;
     let now = occasion.now.micros();
-    let mut subscribers = occasion.routes.owed(outbound.event_type, occasion.account).peekable();
-    if subscribers.peek().is_none() {
+    let count = occasion.routes.owed(outbound.event_type, occasion.account).count();
+    if count == 0 {
         return Ok(());
     }
-    let outbox = tx.memory.next_outbox();
+    let outbox = tx.memory.next_outbox(about.event);
+    let mut first = None;
+    for subscriber in occasion.routes.owed(outbound.event_type, occasion.account) {
+        let delivery = owe_to(tx, occasion, outbound, about, (outbox, subscriber))?;
+        first = first.or(Some(delivery));
+    }
     connection
         .prepare_cached(
-            "INSERT INTO outbox (id, uuid, type, event, message, conversation, created_at, body)
-             VALUES (?8, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO outbox (id, uuid, type, event, message, conversation, created_at, body, first, deliveries)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
+            outbox,
             outbound.id.0.as_bytes(),
             outbound.event_type.as_str(),
             about.event,
@@ -65,126 +71,132 @@ pub(super) fn owe(
             about.conversation,
             now,
             outbound.body,
-            outbox
+            first,
+            i64::try_from(count).unwrap_or(i64::MAX)
         ])?;
-    tx.memory.remember_id(about.event, Kind::Outbound, *outbound.id.0.as_bytes(), outbox);
-    for subscriber in subscribers {
-        let known = tx.memory.subscriber(connection, &subscriber.0)?;
-        let (lane, sequence, token) = number(tx, subscriber, known, about.conversation, now)?;
-        let due = if known.ordered { None } else { Some(now) };
-        let lane = match due {
-            Some(now) => super::lanes::single(connection, known.row, about.conversation, now)?,
-            None => lane,
-        };
-        connection
-            .prepare_cached(
-                "INSERT INTO deliveries (event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
-                 VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, ?5)",
-            )?
-            .execute(params![outbox, known.row, lane, sequence, now])?;
-        let Some((token, place)) = token else {
-            tx.work = true;
-            continue;
-        };
-        let owed = Owed {
-            delivery: connection.last_insert_rowid(),
-            sequence,
-            event_id: outbound.id,
-            event_type: outbound.event_type.as_str().to_owned(),
-            body: outbound.body.clone(),
-            failures: 0,
-            first_attempt: None,
-            created_at: occasion.now,
-            replay: false,
-        };
-        let (subscriber, conversation) = (subscriber.clone(), about.lane);
-        let leased = Leased { lease: Lease { lane, token }, subscriber, conversation, owed };
-        tx.handed.push(Handed { leased, place, outbox });
-    }
-    Ok(())
+    tx.memory.index.id(connection, about.event, outbound.id.0.as_bytes())
 }
 
-/// A lane, a number in it, and the token of the lease that came with it.
-type Numbered = (i64, i64, Option<(i64, Place)>);
-
-/// Takes the next number of a lane, and the lane itself on lease when it was idle and somebody has a place for it.
-fn number(
-    tx: &Tx<'_>,
-    subscriber: &SubscriberId,
-    known: Known,
-    conversation: i64,
-    now: i64,
-) -> rusqlite::Result<Numbered> {
-    let place = || tx.taker.filter(|_| known.ordered && known.active)?.place(subscriber);
-    let end = |place: &Place| Timestamp::from_micros(now).plus(place.lease).micros();
-    let lane: Option<(i64, i64, i64, bool)> = tx
-        .connection
+/// Writes a delivery to one subscriber, on lease when its lane was idle and somebody has a place for it.
+fn owe_to(
+    tx: &mut Tx<'_>,
+    occasion: &Occasion<'_>,
+    outbound: &OutboundEvent,
+    about: About,
+    (outbox, subscriber): (i64, &SubscriberId),
+) -> rusqlite::Result<i64> {
+    let (connection, now) = (tx.connection, occasion.now);
+    let known = tx.memory.subscriber(connection, &subscriber.0)?;
+    let (mut lane, seq) = tx.memory.lanes.number(connection, known.row, about.conversation)?;
+    let delivery = tx.memory.lanes.next_delivery();
+    let mut place = None;
+    if !known.ordered {
+        lane = tx.memory.lanes.single(connection, known.row, about.conversation, delivery)?;
+    } else if known.active && tx.memory.lanes.is_idle(lane) {
+        place = tx.taker.and_then(|taker| taker.place(subscriber));
+    }
+    let head = Head { seq, delivery, due: now.micros() };
+    tx.memory.lanes.owe(lane, head);
+    connection
         .prepare_cached(
-            "SELECT id, last_seq, token, due_at IS NULL FROM lanes WHERE subscriber = ?1 AND conversation = ?2 AND single = 0",
+            "INSERT INTO deliveries (id, event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7)",
         )?
-        .query_row(params![known.row, conversation], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
-        .optional()?;
-    let Some((lane, last, token, is_idle)) = lane else {
-        let place = place();
-        let due = place.as_ref().map(end).or(known.ordered.then_some(now));
-        tx.connection
-            .prepare_cached(
-                "INSERT INTO lanes (subscriber, conversation, single, last_seq, due_at, leased, token)
-                 VALUES (?1, ?2, 0, 1, ?3, ?4, ?4)",
-            )?
-            .execute(params![known.row, conversation, due, i64::from(place.is_some())])?;
-        return Ok((tx.connection.last_insert_rowid(), 1, place.map(|place| (1, place))));
+        .execute(params![delivery, outbox, known.row, lane, seq, place.is_some(), head.due])?;
+    let Some(place) = place else {
+        tx.work = true;
+        return Ok(delivery);
     };
-    let place = if is_idle { place() } else { None };
-    if let Some(place) = place {
-        tx.connection
-            .prepare_cached("UPDATE lanes SET last_seq = ?2, due_at = ?3, leased = 1, token = ?4 WHERE id = ?1")?
-            .execute(params![lane, last + 1, end(&place), token + 1])?;
-        return Ok((lane, last + 1, Some((token + 1, place))));
-    }
-    if is_idle && known.ordered {
-        tx.connection.prepare_cached("UPDATE lanes SET last_seq = ?2, due_at = ?3 WHERE id = ?1")?.execute(params![
-            lane,
-            last + 1,
-            now
-        ])?;
-    } else {
-        tx.connection
-            .prepare_cached("UPDATE lanes SET last_seq = ?2 WHERE id = ?1")?
-            .execute(params![lane, last + 1])?;
-    }
-    Ok((lane, last + 1, None))
+    let lease = tx.memory.lanes.lease(connection, lane, head, now.plus(place.lease).micros())?;
+    let owed = Owed {
+        delivery,
+        sequence: seq,
+        event_id: outbound.id,
+        event_type: outbound.event_type.as_str().to_owned(),
+        body: outbound.body.clone(),
+        failures: 0,
+        first_attempt: None,
+        created_at: now,
+        replay: false,
+    };
+    let leased = Leased { lease, subscriber: subscriber.clone(), conversation: about.lane, owed };
+    tx.handed.push(Handed { leased, place, outbox });
+    Ok(delivery)
+}
+
+/// The events downstream of an event, oldest first.
+pub(super) fn of_event(connection: &Connection, event: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM outbox WHERE id BETWEEN ?1 << 3 AND (?1 << 3) + 7 AND event = ?1
+             UNION ALL SELECT id FROM outbox WHERE event = ?1 AND id >> 3 <> event ORDER BY 1",
+        )?
+        .query_map([event], |r| r.get(0))?
+        .collect()
+}
+
+/// The deliveries of an event downstream, oldest first.
+pub(super) fn deliveries_of(connection: &Connection, outbox: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT d.id FROM outbox o JOIN deliveries d ON d.id BETWEEN o.first AND o.first + o.deliveries - 1
+             WHERE o.id = ?1 ORDER BY d.id",
+        )?
+        .query_map([outbox], |r| r.get(0))?
+        .collect()
 }
 
 /// Erases what a message said, wherever it is kept, and cancels what is still owed of it. What tells of its end
 /// stays.
 pub(super) fn erase(tx: &mut Tx<'_>, inbound: &Inbound, message: i64, id: MessageId) -> rusqlite::Result<()> {
     let connection = tx.connection;
-    let said: Vec<i64> = ids_of(
-        connection,
-        "SELECT o.id FROM events e JOIN outbox o ON o.event = e.id
-         WHERE e.message = ?1 AND o.message = ?1 AND o.type <> 'conversation_message_deleted' AND length(o.body) > 0",
-        message,
-    )?;
-    for outbox in said {
-        connection.prepare_cached("UPDATE outbox SET body = x'' WHERE id = ?1")?.execute([outbox])?;
-        let lanes: Vec<i64> = ids_of(
-            connection,
-            "UPDATE deliveries SET state = 4 WHERE event = ?1 AND state = 0 RETURNING lane",
-            outbox,
-        )?;
-        for lane in lanes {
-            super::lanes::settle_unless_leased(connection, lane)?;
-        }
-        // What was to be handed over with this commit is not.
-        for handed in tx.handed.extract_if(.., |handed| handed.outbox == outbox) {
-            super::lanes::settle(connection, handed.leased.lease.lane)?;
+    for event in events_of(connection, message)? {
+        for outbox in of_event(connection, event)? {
+            let erased = connection
+                .prepare_cached(
+                    "UPDATE outbox SET body = x'' WHERE id = ?1 AND message = ?2
+                         AND type <> 'conversation_message_deleted' AND length(body) > 0",
+                )?
+                .execute([outbox, message])?;
+            if erased > 0 {
+                cancel(tx, outbox)?;
+            }
         }
     }
     for webhook in webhooks_of(connection, message)? {
         erase_raw(connection, inbound, webhook, id)?;
     }
     Ok(())
+}
+
+/// Cancels what is still owed of an event downstream.
+fn cancel(tx: &mut Tx<'_>, outbox: i64) -> rusqlite::Result<()> {
+    let connection = tx.connection;
+    for delivery in deliveries_of(connection, outbox)? {
+        let cancelled: Option<(i64, i64)> = connection
+            .prepare_cached("UPDATE deliveries SET state = 4 WHERE id = ?1 AND state IN (0, 1) RETURNING lane, seq")?
+            .query_row([delivery], |r| Ok((r.get(0)?, r.get(1)?)))
+            .optional()?;
+        if let Some((lane, seq)) = cancelled {
+            super::lanes::cancel(tx, lane, seq)?;
+        }
+    }
+    // What was to be handed over with this commit is not.
+    for handed in tx.handed.extract_if(.., |handed| handed.outbox == outbox) {
+        tx.memory.lanes.settle(connection, handed.leased.lease.lane)?;
+    }
+    Ok(())
+}
+
+/// The events that created or changed a message, oldest first.
+pub(super) fn events_of(connection: &Connection, message: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM events WHERE id = ?1 AND message = ?1
+             UNION ALL SELECT id FROM events WHERE message = ?1 AND message <> id ORDER BY 1",
+        )?
+        .query_map([message], |r| r.get(0))?
+        .collect()
 }
 
 /// Erases what a message said from one kept webhook.
@@ -210,14 +222,17 @@ pub(super) fn erase_raw(
 /// The kept webhooks with events of a message: those that told of it first, and those in which one of them came
 /// again beside something new.
 fn webhooks_of(connection: &Connection, message: i64) -> rusqlite::Result<BTreeSet<i64>> {
-    let told: Vec<(Option<i64>, i64, Option<String>)> = connection
-        .prepare_cached("SELECT webhook, account, provider_key FROM events WHERE message = ?1")?
-        .query_map([message], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut told = Vec::new();
+    let mut event = connection.prepare_cached("SELECT webhook, account, provider_key FROM events WHERE id = ?1")?;
+    for row in events_of(connection, message)? {
+        told.push(event.query_row([row], |r| {
+            Ok((r.get::<_, Option<i64>>(0)?, r.get::<_, i64>(1)?, r.get::<_, Option<String>>(2)?))
+        })?);
+    }
     let mut webhooks = BTreeSet::new();
     for (webhook, account, key) in told {
         webhooks.extend(webhook);
-        for row in key.map_or(Ok(Vec::new()), |key| ids::events(connection, &key))? {
+        for row in key.map_or(Ok(Vec::new()), |key| index::events(connection, &key))? {
             webhooks.extend(webhook_around(connection, account, row)?);
         }
     }
@@ -244,8 +259,4 @@ fn webhook_around(connection: &Connection, account: i64, event: i64) -> rusqlite
         }
     }
     Ok(None)
-}
-
-fn ids_of(connection: &Connection, sql: &str, of: i64) -> rusqlite::Result<Vec<i64>> {
-    connection.prepare_cached(sql)?.query_map([of], |r| r.get(0))?.collect()
 }

@@ -9,6 +9,7 @@ use crate::store::listing::{
     AttemptRow, Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventQuery, EventRow, SubscriberRow,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 const EVENT: &str = "
@@ -56,21 +57,18 @@ fn limit(wanted: usize) -> i64 {
 
 const DELIVERY: &str = "
     SELECT d.id, s.name, d.state, o.uuid, o.type, coalesce(c.uuid, zeroblob(16)), d.seq, d.attempts, d.replay, o.created_at, d.due_at,
-        d.last_at, d.last_ms, d.last_status, d.last_reason,
-        l.leased = 1 AND d.seq = (SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)
+        d.last_at, d.last_ms, d.last_status, d.last_reason
     FROM deliveries d
     JOIN outbox o ON o.id = d.event
     LEFT JOIN conversations c ON c.id = o.conversation
-    JOIN subscribers s ON s.id = d.subscriber
-    LEFT JOIN lanes l ON l.id = d.lane AND d.state = 0";
+    JOIN subscribers s ON s.id = d.subscriber";
 
 fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
-    let leased: Option<bool> = r.get(15)?;
     let attempts: u32 = r.get(7)?;
     Ok(DeliveryRow {
         id: r.get(0)?,
         subscriber: SubscriberId(r.get(1)?),
-        state: columns::delivery_state(r.get(2)?, leased == Some(true)),
+        state: columns::delivery_state(r.get(2)?, false),
         event_id: EventId(Uuid::from_bytes(r.get(3)?)),
         event_type: r.get(4)?,
         conversation: ConversationId(Uuid::from_bytes(r.get(5)?)),
@@ -95,14 +93,8 @@ fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
 pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<DeliveryRow>> {
     let state = match query.state {
         None => "",
-        Some(State::Pending) => {
-            " AND d.state = 0 AND NOT (l.leased = 1 AND d.seq = (
-            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0))"
-        }
-        Some(State::Leased) => {
-            " AND d.state = 0 AND l.leased = 1 AND d.seq = (
-            SELECT min(seq) FROM deliveries h WHERE h.lane = d.lane AND h.state = 0)"
-        }
+        Some(State::Pending) => " AND d.state = 0",
+        Some(State::Leased) => " AND d.state = 1",
         Some(State::Delivered) => " AND d.state = 2",
         Some(State::Dead) => " AND d.state = 3",
         Some(State::Cancelled) => " AND d.state = 4",
@@ -167,25 +159,35 @@ pub(super) fn subscribers(connection: &Connection) -> rusqlite::Result<Vec<Subsc
 }
 
 pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>> {
-    let mut dead = connection.prepare_cached(
-        "SELECT count(*) FROM deliveries WHERE state = 3 AND subscriber = (SELECT id FROM subscribers WHERE name = ?1)",
-    )?;
+    // What is owed is in `owed` up to where it was written, from there on in the rows themselves.
+    let mut found: HashMap<i64, (i64, Option<i64>)> = HashMap::new();
     let mut owed = connection.prepare_cached(
-        "SELECT count(*), min(id) FROM deliveries
-         WHERE state = 0 AND subscriber = (SELECT id FROM subscribers WHERE name = ?1)",
+        "SELECT subscriber, count(*), min(delivery) FROM owed
+         WHERE delivery < (SELECT delivery FROM tail) GROUP BY subscriber
+         UNION ALL
+         SELECT subscriber, count(*), min(id) FROM deliveries
+         WHERE id >= (SELECT delivery FROM tail) AND state IN (0, 1) GROUP BY subscriber",
     )?;
+    let mut rows = owed.query([])?;
+    while let Some(row) = rows.next()? {
+        let (count, oldest) = found.entry(row.get(0)?).or_default();
+        *count += row.get::<_, i64>(1)?;
+        *oldest = oldest.iter().copied().chain(row.get::<_, Option<i64>>(2)?).min();
+    }
+    let mut row_of = connection.prepare_cached("SELECT id FROM subscribers WHERE name = ?1")?;
+    let mut dead = connection.prepare_cached("SELECT count(*) FROM deliveries WHERE state = 3 AND subscriber = ?1")?;
     let mut created = connection
         .prepare_cached("SELECT o.created_at FROM deliveries d JOIN outbox o ON o.id = d.event WHERE d.id = ?1")?;
     subscribers(connection)?
         .into_iter()
         .map(|subscriber| {
-            let name = &subscriber.id.0;
-            let (count, oldest): (i64, Option<i64>) = owed.query_row([name], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            let row: i64 = row_of.query_row([&subscriber.id.0], |r| r.get(0))?;
+            let (count, oldest) = found.get(&row).copied().unwrap_or_default();
             let oldest = match oldest {
                 Some(id) => created.query_row([id], |r| r.get(0)).optional()?.map(Timestamp::from_micros),
                 None => None,
             };
-            let dead: i64 = dead.query_row([name], |r| r.get(0))?;
+            let dead: i64 = dead.query_row([row], |r| r.get(0))?;
             Ok(Backlog { owed: count.unsigned_abs(), oldest, dead: dead.unsigned_abs(), subscriber })
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Reading kept webhooks, and repairing messages.
 
-use super::ids;
+use super::index;
 use super::messages::{self, Search};
 use super::outbox::{self, About, Occasion};
 use super::writer::Tx;
@@ -16,7 +16,7 @@ pub(super) fn kept(connection: &Connection, query: &KeptQuery) -> rusqlite::Resu
     connection
         .prepare_cached(
             "SELECT e.id, a.uuid, e.place, e.request_id, e.state, m.uuid, w.id, w.headers, w.body, w.received_at,
-                 (SELECT count(*) FROM events s WHERE s.webhook = w.id AND s.id BETWEEN e.id - e.place AND e.id + 1000)
+                 (SELECT count(*) FROM events s WHERE s.webhook = w.id AND s.id BETWEEN max(w.id, e.id - 1000) AND e.id + 1000)
              FROM events e
              JOIN accounts a ON a.id = e.account
              JOIN webhooks w ON w.id = e.webhook
@@ -61,12 +61,13 @@ pub(super) fn history(
         .query_row([account.id.0.as_bytes()], |r| r.get(0))
         .optional()?;
     let Some(account_row) = row else { return Ok(None) };
-    let Some(row) = ids::find_message(connection, message.0.as_bytes())? else { return Ok(None) };
+    let Some(row) = index::find_message(connection, message.0.as_bytes())? else { return Ok(None) };
     let Some(found) = messages::read(connection, account, account_row, row)? else { return Ok(None) };
     let events = connection
         .prepare_cached(
             "SELECT e.place, w.headers, w.body, w.received_at
-             FROM events e LEFT JOIN webhooks w ON w.id = e.webhook WHERE e.message = ?1 ORDER BY e.id",
+             FROM events e LEFT JOIN webhooks w ON w.id = e.webhook
+             WHERE (e.id = ?1 AND e.message = ?1) OR (e.message = ?1 AND e.message <> e.id) ORDER BY e.id",
         )?
         .query_map([found.row], |r| {
             let kept = match (r.get::<_, Option<String>>(1)?, r.get(2)?, r.get(3)?) {

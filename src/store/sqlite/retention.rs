@@ -7,7 +7,7 @@ use rusqlite::params;
 
 /// Removes old raw webhooks and old finished deliveries; dead letters and what is owed stay.
 pub(super) fn retain(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     raw_before: Timestamp,
     finished_before: Timestamp,
     limit: usize,
@@ -30,12 +30,17 @@ pub(super) fn retain(
         )?
         .query_map(params![finished_before.micros(), limit], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
+    // What follows from rows that are gone must be written, the last numbers of their lanes above all.
+    if finished.iter().any(|(delivery, _)| !tx.memory.lanes.is_written(*delivery)) {
+        tx.memory.lanes.settle_all(tx.connection)?;
+    }
     // By name and not by age: older dead letters keep theirs for ever and must not hide the others.
     for (delivery, event) in &finished {
         tx.connection.prepare_cached("DELETE FROM attempts WHERE delivery = ?1")?.execute([delivery])?;
         tx.connection
             .prepare_cached(
-                "DELETE FROM outbox WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event = ?1)",
+                "DELETE FROM outbox WHERE id = ?1 AND NOT EXISTS (
+                     SELECT 1 FROM deliveries d WHERE d.id BETWEEN outbox.first AND outbox.first + outbox.deliveries - 1)",
             )?
             .execute([event])?;
     }

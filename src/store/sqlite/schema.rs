@@ -3,6 +3,7 @@
 use super::error::unusable;
 use crate::domain::time::Timestamp;
 use crate::store::{Access, StoreError};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -14,8 +15,15 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a change waits for another process's change to end.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("migrations/0001_first.sql")), (2, include_str!("migrations/0002_tail.sql"))];
+/// A version of the schema: its number, what makes it of the one before, and what the program has to do then.
+type Migration = (i64, &'static str, Option<fn(&Connection) -> rusqlite::Result<()>>);
+
+const MIGRATIONS: &[Migration] = &[
+    (1, include_str!("migrations/0001_first.sql"), None),
+    (2, include_str!("migrations/0002_tail.sql"), None),
+    (3, include_str!("migrations/0003_derived.sql"), Some(super::index::fill)),
+    (4, include_str!("migrations/0004_replaced.sql"), None),
+];
 
 /// The version that this program makes.
 pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -55,7 +63,9 @@ pub(super) fn connect(path: &Path, access: Access, now: Timestamp) -> Result<Con
 
 fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(96);
+    // Otherwise statements are prepared anew when their parameters change enough to ask for another plan.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if access == Access::Serve {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     }
@@ -80,8 +90,11 @@ fn migrate(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> 
          ) STRICT",
     )?;
     let applied: i64 = tx.query_row("SELECT coalesce(max(version), 0) FROM migrations", [], |r| r.get(0))?;
-    for (version, sql) in MIGRATIONS.iter().filter(|(version, _)| *version > applied) {
+    for (version, sql, then) in MIGRATIONS.iter().filter(|(version, ..)| *version > applied) {
         tx.execute_batch(sql)?;
+        if let Some(then) = then {
+            then(&tx)?;
+        }
         tx.execute(
             "INSERT INTO migrations (version, checksum, applied_at) VALUES (?1, ?2, ?3)",
             params![version, checksum(sql), now.micros()],
@@ -99,16 +112,15 @@ fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError>
         })
         .optional()
         .map_err(|e| unusable(&what, e))?;
-    let newest = MIGRATIONS.last().map_or(0, |(version, _)| *version);
     let detail = match applied {
-        Some((version, _)) if version > newest => {
-            format!("{what}: its schema is version {version}, this birdwire knows up to {newest}; use a newer birdwire")
+        Some((version, _)) if version > NEWEST => {
+            format!("{what}: its schema is version {version}, this birdwire knows up to {NEWEST}; use a newer birdwire")
         }
-        Some((version, sum)) if MIGRATIONS.iter().any(|(v, sql)| *v == version && checksum(sql) == sum) => {
-            if version == newest {
+        Some((version, sum)) if MIGRATIONS.iter().any(|(v, sql, _)| *v == version && checksum(sql) == sum) => {
+            if version == NEWEST {
                 return Ok(());
             }
-            format!("{what}: its schema is version {version}, {newest} is needed; start `birdwire serve` once")
+            format!("{what}: its schema is version {version}, {NEWEST} is needed; start `birdwire serve` once")
         }
         Some((version, _)) => format!("{what}: its schema version {version} was made by another program"),
         None => format!("{what}: it is no birdwire store"),

@@ -1,6 +1,6 @@
 //! Finding the way of a message.
 
-use super::{ids, reads};
+use super::{index, outbox, reads};
 use crate::domain::ids::{AccountId, ConversationId, EventId, MessageId};
 use crate::domain::time::Timestamp;
 use crate::store::listing::EventRow;
@@ -20,15 +20,15 @@ enum Lead {
 pub(super) fn trace(connection: &Connection, query: &TraceQuery) -> rusqlite::Result<Vec<Trace>> {
     let mut leads = BTreeSet::new();
     for id in &query.ids {
-        for row in ids::messages(connection, id.as_bytes())? {
+        for row in index::messages(connection, id.as_bytes())? {
             leads.insert(Lead::Message(row));
         }
-        for row in ids::outbound(connection, id.as_bytes())? {
+        for row in index::outbound(connection, id.as_bytes())? {
             leads.extend(of_outbox(connection, row)?);
         }
     }
     for key in &query.keys {
-        for row in ids::events(connection, key)? {
+        for row in index::events(connection, key)? {
             leads.extend(of_event(connection, row)?);
         }
     }
@@ -61,7 +61,7 @@ const REPEAT: i64 = 1;
 
 fn follow(connection: &Connection, lead: Lead) -> rusqlite::Result<Trace> {
     let (message, firsts) = match lead {
-        Lead::Message(row) => (message(connection, row)?, of_message(connection, row)?),
+        Lead::Message(row) => (message(connection, row)?, outbox::events_of(connection, row)?),
         Lead::Event(row) => (None, vec![row]),
     };
     let mut received = BTreeSet::new();
@@ -84,13 +84,6 @@ fn follow(connection: &Connection, lead: Lead) -> rusqlite::Result<Trace> {
     Ok(Trace { message, received, owed })
 }
 
-fn of_message(connection: &Connection, message: i64) -> rusqlite::Result<Vec<i64>> {
-    connection
-        .prepare_cached("SELECT id FROM events WHERE message = ?1 ORDER BY id")?
-        .query_map([message], |r| r.get(0))?
-        .collect()
-}
-
 /// Later events of the same account under the same key.
 fn repeats(connection: &Connection, first: i64) -> rusqlite::Result<Vec<i64>> {
     let key: Option<(i64, String)> = connection
@@ -100,7 +93,7 @@ fn repeats(connection: &Connection, first: i64) -> rusqlite::Result<Vec<i64>> {
     let Some((account, key)) = key else { return Ok(Vec::new()) };
     let mut same = connection.prepare_cached("SELECT account FROM events WHERE id = ?1")?;
     let mut found = Vec::new();
-    for row in ids::events(connection, &key)? {
+    for row in index::events(connection, &key)? {
         if same.query_row([row], |r| r.get::<_, i64>(0)).optional()? == Some(account) {
             found.push(row);
         }
@@ -133,19 +126,16 @@ fn message(connection: &Connection, row: i64) -> rusqlite::Result<Option<TracedM
 
 /// What `event` owed; of a message only what is about the message.
 fn owed_for(connection: &Connection, event: i64, message: Option<i64>) -> rusqlite::Result<Vec<TracedEvent>> {
-    let rows: Vec<(i64, [u8; 16], String, i64, bool)> = connection
-        .prepare_cached(
-            "SELECT id, uuid, type, created_at, length(body) = 0 FROM outbox
-             WHERE event = ?1 AND (?2 IS NULL OR message = ?2) ORDER BY id",
-        )?
-        .query_map(rusqlite::params![event, message], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut events = Vec::with_capacity(rows.len());
-    for (outbox, id, event_type, created_at, erased) in rows {
-        let deliveries: Vec<i64> = connection
-            .prepare_cached("SELECT id FROM deliveries WHERE event = ?1 ORDER BY id")?
-            .query_map([outbox], |r| r.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
+    let mut select = connection.prepare_cached(
+        "SELECT uuid, type, created_at, length(body) = 0 FROM outbox WHERE id = ?1 AND (?2 IS NULL OR message = ?2)",
+    )?;
+    let mut events = Vec::new();
+    for row in outbox::of_event(connection, event)? {
+        let found: Option<([u8; 16], String, i64, bool)> = select
+            .query_row(rusqlite::params![row, message], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
+            .optional()?;
+        let Some((id, event_type, created_at, erased)) = found else { continue };
+        let deliveries = outbox::deliveries_of(connection, row)?;
         let deliveries = deliveries
             .into_iter()
             .filter_map(|delivery| reads::delivery(connection, delivery).transpose())

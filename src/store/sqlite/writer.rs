@@ -40,8 +40,8 @@ impl Tx<'_> {
     pub(super) fn undo(&mut self) -> rusqlite::Result<()> {
         self.work = false;
         self.handed.clear();
-        self.memory.forget_item();
-        self.connection.prepare_cached("ROLLBACK TO item")?.execute([]).map(drop)
+        self.connection.prepare_cached("ROLLBACK TO item")?.execute([])?;
+        self.memory.forget_item(self.connection)
     }
 }
 
@@ -220,9 +220,18 @@ fn run(
             connection.busy_timeout(super::schema::BUSY_TIMEOUT)?;
         }
     }
-    // A store that was closed is one file: easier to copy, quicker to open. What cannot be copied back stays in the log.
+    // A store that was closed is one file in which everything is where it belongs: easier to copy, quicker to open. What
+    // cannot be written now follows from the rows at the next start, and what cannot be copied back stays in the log.
+    finish(connection, &mut memory).ok();
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).ok();
     Ok(())
+}
+
+fn finish(connection: &Connection, memory: &mut Memory) -> rusqlite::Result<()> {
+    let tx = connection.unchecked_transaction()?;
+    memory.catch_up(&tx)?;
+    memory.settle_all(&tx)?;
+    tx.commit()
 }
 
 /// Runs the batch in one transaction. On success, `failed` holds an error for each item that failed alone.
@@ -256,6 +265,7 @@ fn write(
         Err(error) if blame(&error) == Blame::Item => {
             connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
             memory.forget_batch();
+            memory.catch_up(connection)?;
             write_each(connection, memory, batch, failed, taker)
         }
         Ok(written) => {
@@ -280,7 +290,7 @@ fn write_all(
         item.run(&mut tx)?;
     }
     let written = (tx.work, tx.handed);
-    memory.write_ids(connection, batch.len())?;
+    memory.settle(connection, batch.len())?;
     Ok(written)
 }
 

@@ -7,6 +7,7 @@ use crate::conformance::servers::{Postgres, run as sql, schema};
 use crate::conformance::world::{World, at, open};
 use crate::conformance::{Engine, Place};
 use birdwire::store::copy::{Begun, Outcome};
+use birdwire::store::lane::Verdict;
 use birdwire::store::tables::TABLES;
 use birdwire::store::{Access, StoreError};
 
@@ -103,7 +104,8 @@ async fn half_of_another_store_is_not_gone_on_with() {
     let claim =
         birdwire::store::lane::Claim { subscriber: birdwire::domain::route::SubscriberId("crm".into()), lanes: 1 };
     let leased = store.claim_lanes(vec![claim], at(1), std::time::Duration::from_mins(1)).await.unwrap().leased;
-    store.release_lanes(leased.iter().map(|leased| leased.lease).collect()).await.unwrap();
+    let retry = crate::conformance::world::attempt(&leased[0], Verdict::Retry { due: at(2) }, at(1));
+    store.record_attempt(retry).await.unwrap();
     store.close().await;
     assert!(why(&from, &to).await.contains("before it changed"));
     let (source, target) = ends(&from, &to).await.unwrap();
