@@ -14,6 +14,7 @@ mod property;
 pub(crate) mod remapping;
 mod replays;
 pub(crate) mod servers;
+mod settling;
 pub(crate) mod statuses;
 mod upkeep;
 pub(crate) mod world;

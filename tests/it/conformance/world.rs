@@ -205,6 +205,12 @@ impl World {
         self.reopen_with(&subscribers).await
     }
 
+    /// The same subscribers, at a store in another place.
+    pub(crate) async fn elsewhere(&self, place: Place) -> Self {
+        let store = open(&place, Access::Serve).await.unwrap();
+        Self::of(place, store, &self.subscribers).await
+    }
+
     /// The same with other subscribers configured.
     pub(crate) async fn reopen_with(self, subscribers: &[(Interest, Order)]) -> Self {
         self.store.close().await;

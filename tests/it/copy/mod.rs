@@ -1,6 +1,7 @@
 //! A store that is moved from SQLite to PostgreSQL is the same store: for operators, for subscribers, for providers.
 
 mod grown;
+mod older;
 mod program;
 mod refusals;
 

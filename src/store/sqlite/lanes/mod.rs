@@ -103,8 +103,10 @@ fn take(tx: &mut Tx<'_>, lane: i64, now: Timestamp) -> rusqlite::Result<Option<(
         tx.memory.lanes.settle(tx.connection, lane)?;
         return Ok(None);
     };
-    // Of an earlier lease that ran out.
-    cut_short(tx.connection, head.delivery, now)?;
+    if tx.memory.lanes.is_leased(lane) {
+        // The lease ran out; what became of the attempt, nobody knows.
+        cut_short(tx.connection, head.delivery, now)?;
+    }
     begin(tx.connection, head.delivery)?;
     Ok(Some((head, owed(tx.connection, head.delivery)?)))
 }
