@@ -1,8 +1,9 @@
 //! Keeping one webhook.
 
-use super::index::Key;
+use super::index::{Key, KeyHash};
 use super::messages::{self, Search};
 use super::outbox::{self, About};
+use super::statements::Hot;
 use super::writer::Tx;
 use crate::domain::account::{Account, Channel};
 use crate::domain::conversation::{Change, Conversation, Sighting, observe};
@@ -70,18 +71,20 @@ fn repeat_nothing_erased(
 fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared: &Prepared) -> rusqlite::Result<End> {
     let event = &prepared.event;
     receipts.place = prepared.place;
+    receipts.stands = prepared.replaces.is_some();
     let row = match prepared.replaces {
         Some(row) => row,
         None => tx.memory.next_event(),
     };
-    if let Some(key) = &event.key
-        && let Some(conflict) = repeated(tx, receipts.account, key, row)?
+    let key = event.key.as_ref().map(|key| (key, key_hash(&key.provider_key)));
+    let bare = Row { key, ..Row::bare(&event.kind) };
+    if let Some((key, hash)) = key
+        && let Some(conflict) = repeated(tx, Key { account: receipts.account, at: key.at.micros(), hash, event: row })?
     {
         let end = End::Duplicate { conflict };
-        receipts.write_at(tx, row, &Row { key: Some(key), end: &end, ..Row::bare(&event.kind) })?;
+        receipts.write_at(tx, row, &Row { end: &end, ..bare })?;
         return Ok(end);
     }
-    let bare = Row { key: event.key.as_ref(), ..Row::bare(&event.kind) };
     match &event.content {
         Content::Quarantined(quarantine) => {
             let end = End::Quarantined(quarantine.clone());
@@ -105,12 +108,11 @@ fn one(tx: &mut Tx<'_>, receipts: &mut Receipts<'_>, inbound: &Inbound, prepared
 }
 
 /// `None` for a new event, which is remembered; otherwise whether the repeat's time differs.
-fn repeated(tx: &mut Tx<'_>, account: i64, key: &DedupeKey, event: i64) -> rusqlite::Result<Option<bool>> {
-    let (at, hash) = (key.at.micros(), key_hash(&key.provider_key));
-    if let Some(seen) = tx.memory.seen(tx.connection, account, at, &hash)? {
-        return Ok(Some(seen != at));
+fn repeated(tx: &mut Tx<'_>, key: Key) -> rusqlite::Result<Option<bool>> {
+    if let Some(seen) = tx.memory.seen(tx.connection, key.account, key.at, &key.hash)? {
+        return Ok(Some(seen != key.at));
     }
-    tx.memory.remember_key(tx.connection, Key { account, at, hash, event })?;
+    tx.memory.remember_key(tx.connection, key)?;
     Ok(None)
 }
 
@@ -316,7 +318,7 @@ fn keep_aside(tx: &mut Tx<'_>, inbound: &Inbound, error: &rusqlite::Error) -> ru
 #[derive(Clone, Copy)]
 struct Row<'a> {
     kind: &'a str,
-    key: Option<&'a DedupeKey>,
+    key: Option<(&'a DedupeKey, KeyHash)>,
     end: &'a End,
     message: Option<i64>,
 }
@@ -334,12 +336,14 @@ struct Receipts<'a> {
     account: i64,
     webhook: Option<i64>,
     place: usize,
+    /// Whether the event's row is there already: a quarantined one that is read again.
+    stands: bool,
 }
 
 impl<'a> Receipts<'a> {
     fn new(tx: &mut Tx<'_>, inbound: &'a Inbound) -> rusqlite::Result<Self> {
         let account = tx.memory.account(tx.connection, inbound.account.id.0)?;
-        Ok(Self { inbound, account, webhook: inbound.kept, place: 0 })
+        Ok(Self { inbound, account, webhook: inbound.kept, place: 0, stands: false })
     }
 
     fn write(&mut self, tx: &mut Tx<'_>, row: &Row<'_>) -> rusqlite::Result<()> {
@@ -349,57 +353,58 @@ impl<'a> Receipts<'a> {
 
     fn write_at(&mut self, tx: &mut Tx<'_>, id: i64, row: &Row<'_>) -> rusqlite::Result<()> {
         let webhook = match row.end {
-            End::Stored | End::Quarantined(_) => Some(self.raw(tx.connection, id)?),
+            End::Stored | End::Quarantined(_) => Some(self.raw(tx, id)?),
             End::Duplicate { .. } | End::Ignored => None,
         };
         let EndColumns { state, conflict, reason, detail } = columns::end(row.end);
-        tx.connection
-            .prepare_cached(
-                "INSERT INTO events (id, webhook, place, account, received_at, request_id, kind, event_time,
-                     provider_key, state, conflict, reason, detail, message)
-                 VALUES (?1, ?2, ?14, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-                 ON CONFLICT (id) DO UPDATE SET webhook = ?2, kind = ?6, event_time = ?7, provider_key = ?8, state = ?9,
-                     conflict = ?10, reason = ?11, detail = ?12, message = ?13",
-            )?
-            .execute(params![
-                id,
-                webhook,
-                self.account,
-                self.inbound.received_at.micros(),
-                self.inbound.request_id,
-                row.kind,
-                row.key.map(|k| k.at.micros()),
-                row.key.map(|k| &k.provider_key),
-                state,
-                conflict,
-                reason,
-                detail,
-                row.message,
-                i64::try_from(self.place).unwrap_or(i64::MAX),
-            ])?;
+        let place = i64::try_from(self.place).unwrap_or(i64::MAX);
+        let params = params![
+            id,
+            webhook,
+            place,
+            self.account,
+            self.inbound.received_at.micros(),
+            self.inbound.request_id,
+            row.kind,
+            row.key.map(|(key, _)| key.at.micros()),
+            row.key.map(|(key, _)| &key.provider_key),
+            state,
+            conflict,
+            reason,
+            detail,
+            row.message,
+        ];
+        if self.stands {
+            // When and with which request it came stays as it is.
+            let sql = "UPDATE events SET webhook = ?2, kind = ?7, event_time = ?8, provider_key = ?9, state = ?10,
+                     conflict = ?11, reason = ?12, detail = ?13, message = ?14
+                 WHERE id = ?1";
+            tx.connection.prepare_cached(sql)?.execute(params)?;
+        } else {
+            tx.run(Hot::Event, params)?;
+        }
         match row.key {
-            Some(key) => tx.memory.index.key(tx.connection, id, &key.provider_key, &key_hash(&key.provider_key)),
+            Some((key, hash)) => tx.memory.index.key(tx.connection, id, &key.provider_key, &hash),
             None => Ok(()),
         }
     }
 
     /// The row of the raw webhook. It has the id of the event that it is kept for, which is never given twice: a row that
     /// retention removed must not be taken for another one.
-    fn raw(&mut self, connection: &Connection, event: i64) -> rusqlite::Result<i64> {
+    fn raw(&mut self, tx: &mut Tx<'_>, event: i64) -> rusqlite::Result<i64> {
         if let Some(row) = self.webhook {
             return Ok(row);
         }
-        connection
-            .prepare_cached(
-                "INSERT INTO webhooks (id, account, received_at, headers, body) VALUES (?5, ?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
+        tx.run(
+            Hot::Webhook,
+            params![
+                event,
                 self.account,
                 self.inbound.received_at.micros(),
                 columns::headers(&self.inbound.headers),
                 self.inbound.body,
-                event
-            ])?;
+            ],
+        )?;
         self.webhook = Some(event);
         Ok(event)
     }

@@ -2,6 +2,7 @@
 
 use super::index;
 use super::memory::Memory;
+use super::statements::Hot;
 use super::writer::Tx;
 use crate::domain::account::Account;
 use crate::domain::ids::{ConversationId, MessageId};
@@ -119,18 +120,13 @@ pub(super) fn insert(
     conversation: i64,
     event: i64,
 ) -> rusqlite::Result<()> {
-    let connection = tx.connection;
-    connection
-        .prepare_cached(
-            "INSERT INTO messages (id, uuid, account, conversation, event, direction, status, text, content, tm_create,
-                 tm_update, tm_delete, edited)
-             VALUES (?4, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute(params![
+    tx.run(
+        Hot::Message,
+        params![
+            event,
             message.id.0.as_bytes(),
             account,
             conversation,
-            event,
             message.direction.as_str(),
             rows::status(message.status),
             message.text,
@@ -139,11 +135,12 @@ pub(super) fn insert(
             message.tm_update.micros(),
             message.tm_delete.map(Timestamp::micros),
             edited,
-        ])?;
+        ],
+    )?;
     tx.memory.remember_message(*message.id.0.as_bytes(), event, early);
-    tx.memory.index.id(connection, event, message.id.0.as_bytes())?;
+    tx.memory.index.id(tx.connection, event, message.id.0.as_bytes())?;
     if early {
-        connection
+        tx.connection
             .prepare_cached("INSERT INTO early_messages (uuid, row) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
             .execute(params![message.id.0.as_bytes(), event])?;
     }

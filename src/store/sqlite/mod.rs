@@ -16,6 +16,7 @@ mod recent;
 mod replay;
 mod retention;
 mod schema;
+mod statements;
 mod trace;
 mod writer;
 

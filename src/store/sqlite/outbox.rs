@@ -2,6 +2,7 @@
 
 use super::index;
 use super::lanes::book::Head;
+use super::statements::Hot;
 use super::writer::{Handed, Tx};
 use crate::domain::event::OutboundEvent;
 use crate::domain::ids::{AccountId, ConversationId, MessageId};
@@ -57,12 +58,9 @@ pub(super) fn owe(
         let delivery = owe_to(tx, occasion, outbound, about, (outbox, subscriber))?;
         first = first.or(Some(delivery));
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO outbox (id, uuid, type, event, message, conversation, created_at, body, first, deliveries)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
+    tx.run(
+        Hot::Outbox,
+        params![
             outbox,
             outbound.id.0.as_bytes(),
             outbound.event_type.as_str(),
@@ -73,7 +71,8 @@ pub(super) fn owe(
             outbound.body,
             first,
             i64::try_from(count).unwrap_or(i64::MAX)
-        ])?;
+        ],
+    )?;
     tx.memory.index.id(connection, about.event, outbound.id.0.as_bytes())
 }
 
@@ -97,12 +96,7 @@ fn owe_to(
     }
     let head = Head { seq, delivery, due: now.micros() };
     tx.memory.lanes.owe(lane, head);
-    connection
-        .prepare_cached(
-            "INSERT INTO deliveries (id, event, subscriber, lane, seq, state, replay, attempts, round_start, due_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7)",
-        )?
-        .execute(params![delivery, outbox, known.row, lane, seq, place.is_some(), head.due])?;
+    tx.run(Hot::Delivery, params![delivery, outbox, known.row, lane, seq, place.is_some(), head.due])?;
     let Some(place) = place else {
         tx.work = true;
         return Ok(delivery);

@@ -6,10 +6,11 @@
 
 use super::error::{Blame, blame, explain, unavailable};
 use super::memory::Memory;
+use super::statements::{Hot, Run, Statements};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::store::lane::{Leased, Place, Taker};
-use rusqlite::Connection;
+use rusqlite::{Connection, ToSql};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,8 @@ const RESTART_PATIENCE: Duration = Duration::from_millis(50);
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
     pub(super) memory: &'c mut Memory,
+    /// The statements of every message.
+    pub(super) statements: &'c mut dyn Run,
     /// Set when lanes became due.
     pub(super) work: bool,
     /// Lanes to be handed over after the commit.
@@ -36,6 +39,11 @@ pub(super) struct Tx<'c> {
 }
 
 impl Tx<'_> {
+    /// Runs a statement of every message.
+    pub(super) fn run(&mut self, statement: Hot, params: &[&dyn ToSql]) -> rusqlite::Result<()> {
+        self.statements.run(statement, params)
+    }
+
     /// Undoes what this operation wrote, so that it can write something else instead.
     pub(super) fn undo(&mut self) -> rusqlite::Result<()> {
         self.work = false;
@@ -61,7 +69,7 @@ trait Work: Send {
 struct Job<T, F> {
     run: F,
     result: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
+    reply: oneshot::Sender<(Result<T, StoreError>, F)>,
 }
 
 impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Work for Job<T, F> {
@@ -72,11 +80,10 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Work for Job<
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Job { run, result, reply } = *self;
-        // First the share of memory that it holds, then the answer: the next webhook may be on its way.
-        drop(run);
         let answer = outcome.and_then(|()| result.ok_or_else(stopped));
-        // A caller that went away does not need the answer.
-        drop(reply.send(answer));
+        // A caller that went away does not need the answer. The operation goes back to be freed where it was made: it is
+        // a hundred pieces of memory, and there is only one writer.
+        drop(reply.send((answer, run)));
     }
 }
 
@@ -146,7 +153,10 @@ impl Writer {
                 mpsc::error::TrySendError::Closed(_) => stopped(),
             })?;
         }
-        answer.await.map_err(|_| stopped())?
+        let (answer, run) = answer.await.map_err(|_| stopped())?;
+        // With the share of memory that it holds, before anybody is answered: the next webhook may be on its way.
+        drop(run);
+        answer
     }
 }
 
@@ -158,6 +168,7 @@ fn run(
     taker: &Mutex<Option<Arc<dyn Taker>>>,
     hint: &Notify,
 ) -> Result<(), rusqlite::Error> {
+    let mut statements = Statements::new(connection)?;
     let mut batch: Vec<Box<dyn Work>> = Vec::with_capacity(BATCH);
     let mut failed: Vec<Option<rusqlite::Error>> = Vec::with_capacity(BATCH);
     while let Some(first) = queue.blocking_recv() {
@@ -172,7 +183,8 @@ fn run(
         let size = f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         let before = connection.total_changes();
         let taker = taker.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match transact(connection, &mut memory, &mut batch, &mut failed, taker.as_deref()) {
+        let mut desk = Desk { connection, memory: &mut memory, statements: &mut statements, taker: taker.as_deref() };
+        match transact(&mut desk, &mut batch, &mut failed) {
             Ok((work, handed)) => {
                 // Looking for work that is not there is no commit.
                 let changed = connection.total_changes() != before;
@@ -234,18 +246,40 @@ fn finish(connection: &Connection, memory: &mut Memory) -> rusqlite::Result<()> 
     tx.commit()
 }
 
+/// What the thread works with.
+struct Desk<'d> {
+    connection: &'d Connection,
+    memory: &'d mut Memory,
+    statements: &'d mut dyn Run,
+    taker: Option<&'d dyn Taker>,
+}
+
+impl Desk<'_> {
+    fn tx(&mut self, is_careful: bool) -> Tx<'_> {
+        Tx {
+            connection: self.connection,
+            memory: self.memory,
+            statements: self.statements,
+            work: false,
+            handed: Vec::new(),
+            taker: self.taker,
+            is_careful,
+        }
+    }
+}
+
 /// Runs the batch in one transaction. On success, `failed` holds an error for each item that failed alone.
 fn transact(
-    connection: &Connection,
-    memory: &mut Memory,
+    desk: &mut Desk<'_>,
     batch: &mut [Box<dyn Work>],
     failed: &mut Vec<Option<rusqlite::Error>>,
-    taker: Option<&dyn Taker>,
 ) -> rusqlite::Result<Written> {
+    let connection = desk.connection;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let written = memory
+    let written = desk
+        .memory
         .catch_up(connection)
-        .and_then(|()| write(connection, memory, batch, failed, taker))
+        .and_then(|()| write(desk, batch, failed))
         .and_then(|work| connection.prepare_cached("COMMIT")?.execute([]).map(|_| work));
     if written.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").ok();
@@ -255,18 +289,16 @@ fn transact(
 
 /// Runs the batch without a thought of failure; if an item fails alone, again with the means to undo each.
 fn write(
-    connection: &Connection,
-    memory: &mut Memory,
+    desk: &mut Desk<'_>,
     batch: &mut [Box<dyn Work>],
     failed: &mut Vec<Option<rusqlite::Error>>,
-    taker: Option<&dyn Taker>,
 ) -> rusqlite::Result<Written> {
-    match write_all(connection, memory, batch, taker) {
+    match write_all(desk, batch) {
         Err(error) if blame(&error) == Blame::Item => {
-            connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
-            memory.forget_batch();
-            memory.catch_up(connection)?;
-            write_each(connection, memory, batch, failed, taker)
+            desk.connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
+            desk.memory.forget_batch();
+            desk.memory.catch_up(desk.connection)?;
+            write_each(desk, batch, failed)
         }
         Ok(written) => {
             failed.resize_with(batch.len(), || None);
@@ -279,33 +311,27 @@ fn write(
 /// Whether lanes became due, and those to be handed over.
 type Written = (bool, Vec<Handed>);
 
-fn write_all(
-    connection: &Connection,
-    memory: &mut Memory,
-    batch: &mut [Box<dyn Work>],
-    taker: Option<&dyn Taker>,
-) -> rusqlite::Result<Written> {
-    let mut tx = Tx { connection, memory, work: false, handed: Vec::new(), taker, is_careful: false };
+fn write_all(desk: &mut Desk<'_>, batch: &mut [Box<dyn Work>]) -> rusqlite::Result<Written> {
+    let mut tx = desk.tx(false);
     for item in &mut *batch {
         item.run(&mut tx)?;
     }
     let written = (tx.work, tx.handed);
-    memory.settle(connection, batch.len())?;
+    desk.memory.settle(desk.connection, batch.len())?;
     Ok(written)
 }
 
 fn write_each(
-    connection: &Connection,
-    memory: &mut Memory,
+    desk: &mut Desk<'_>,
     batch: &mut [Box<dyn Work>],
     failed: &mut Vec<Option<rusqlite::Error>>,
-    taker: Option<&dyn Taker>,
 ) -> rusqlite::Result<Written> {
     let (mut work, mut handed) = (false, Vec::new());
+    let connection = desk.connection;
     for item in batch {
         connection.prepare_cached("SAVEPOINT item")?.execute([])?;
-        memory.begin_item();
-        let mut tx = Tx { connection, memory, work: false, handed: Vec::new(), taker, is_careful: true };
+        desk.memory.begin_item();
+        let mut tx = desk.tx(true);
         let outcome = match item.run(&mut tx) {
             Ok(()) => None,
             Err(error) if blame(&error) == Blame::Item => {

@@ -12,7 +12,7 @@ use std::path::Path;
 /// `v2.db` was grown by the version with that schema; `v2.shown` has the first half of the SHA-256 of each line that
 /// the same version showed of it.
 fn fixture(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/copy/older").join(name)
 }
 
 async fn brought_up_to_date() -> World {

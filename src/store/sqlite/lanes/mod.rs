@@ -2,6 +2,7 @@
 
 pub(super) mod book;
 
+use super::statements::Hot;
 use super::writer::Tx;
 use crate::domain::ids::{ConversationId, EventId};
 use crate::domain::route::SubscriberId;
@@ -169,22 +170,10 @@ pub(super) fn record(tx: &mut Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Adv
         Verdict::Dead => (3, None),
     };
     let took = i64::try_from(attempt.ended_at.since(attempt.started_at).as_millis()).unwrap_or(i64::MAX);
-    // A delivery that was cancelled while it was attempted stays cancelled, but was attempted.
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET state = iif(state = 4, 4, ?2), due_at = coalesce(?3, due_at), attempts = attempts + 1,
-                 first_at = coalesce(first_at, ?4), last_at = ?4, last_ms = ?5, last_status = ?6, last_reason = ?7
-             WHERE id = ?1",
-        )?
-        .execute(params![
-            attempt.delivery,
-            state,
-            due,
-            attempt.started_at.micros(),
-            took,
-            attempt.status,
-            attempt.reason
-        ])?;
+    tx.run(
+        Hot::Attempted,
+        params![attempt.delivery, state, due, attempt.started_at.micros(), took, attempt.status, attempt.reason],
+    )?;
     if attempt.verdict != Verdict::Delivered {
         connection
             .prepare_cached(
