@@ -6,6 +6,7 @@
 //! bucket. Keys of repeats are written beside them, in the order of their times. What is not written yet is found in
 //! the rows themselves: `tail.event` says from which event on.
 
+use super::statements::{Cell, Rows};
 use crate::store::columns::key_hash;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
@@ -163,13 +164,9 @@ impl Index {
 }
 
 fn write_keys(connection: &Connection, keys: &[Key]) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO dedupe (account, event_time, key, event) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-    )?;
-    for key in keys {
-        insert.execute(params![key.account, key.at, key.hash, key.event])?;
-    }
-    Ok(())
+    let row = |key: &Key| [Cell::Int(key.account), Cell::Int(key.at), Cell::Half(key.hash), Cell::Int(key.event)];
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    Rows::new(connection, "dedupe (account, event_time, key, event)", 4)?.insert(&rows)
 }
 
 /// Whether a key with this time is written already.

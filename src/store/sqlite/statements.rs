@@ -1,7 +1,8 @@
 //! The statements of every message, prepared once: looking each up by its text takes as long as a quarter of what it
 //! does.
 
-use rusqlite::{Connection, Statement, ToSql};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, Statement, ToSql, params_from_iter};
 
 /// A statement of every message.
 #[derive(Clone, Copy, Debug)]
@@ -60,5 +61,58 @@ impl<'c> Statements<'c> {
 impl Run for Statements<'_> {
     fn run(&mut self, statement: Hot, params: &[&dyn ToSql]) -> rusqlite::Result<()> {
         self.0[statement as usize].execute(params).map(drop)
+    }
+}
+
+/// Inserts many rows of the same table: several with one run, because beginning and ending a statement takes as long as a
+/// row.
+pub(super) struct Rows<'c> {
+    many: CachedStatement<'c>,
+    one: CachedStatement<'c>,
+}
+
+/// Rows that are inserted with one run.
+const AT_ONCE: usize = 16;
+
+impl<'c> Rows<'c> {
+    /// Of a table, named with its columns: `t (a, b)`. Rows that are there already stay as they are.
+    pub(super) fn new(connection: &'c Connection, table: &str, columns: usize) -> rusqlite::Result<Self> {
+        let row = format!("({})", vec!["?"; columns].join(", "));
+        let sql = |rows: usize| {
+            format!("INSERT INTO {table} VALUES {} ON CONFLICT DO NOTHING", vec![row.as_str(); rows].join(", "))
+        };
+        Ok(Self { many: connection.prepare_cached(&sql(AT_ONCE))?, one: connection.prepare_cached(&sql(1))? })
+    }
+
+    /// Inserts rows, which are best in the order of their keys.
+    pub(super) fn insert<const COLUMNS: usize>(&mut self, rows: &[[Cell; COLUMNS]]) -> rusqlite::Result<()> {
+        for rows in rows.chunks(AT_ONCE) {
+            if rows.len() == AT_ONCE {
+                self.many.execute(params_from_iter(rows.as_flattened()))?;
+            } else {
+                for row in rows {
+                    self.one.execute(params_from_iter(row))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value of a row.
+#[derive(Clone, Copy)]
+pub(super) enum Cell {
+    /// A number.
+    Int(i64),
+    /// The first half of a hash.
+    Half([u8; 16]),
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Int(number) => ValueRef::Integer(*number),
+            Self::Half(bytes) => ValueRef::Blob(bytes),
+        }))
     }
 }

@@ -1,6 +1,7 @@
 //! Writing lanes that changed to their rows, and what is owed to `owed`: together, in order, a little with every commit.
 
 use super::{Book, Row};
+use crate::store::sqlite::statements::{Cell, Rows};
 use rusqlite::{Connection, params};
 
 /// Deliveries, or lanes that changed, that wait to be written together.
@@ -29,9 +30,8 @@ impl Book {
         self.settled_for = self.next_delivery;
         let Some(upto) = self.upto else { return Ok(()) };
         let most = items.max(deliveries).saturating_mul(4).max(64);
-        for lane in self.settling.split_off(self.settling.len().saturating_sub(most)).into_iter().rev() {
-            self.write(connection, lane)?;
-        }
+        let lanes = self.settling.split_off(self.settling.len().saturating_sub(most));
+        self.write_all(connection, lanes.into_iter().rev())?;
         if self.settling.is_empty() {
             self.move_on(connection, upto)?;
             self.upto = None;
@@ -44,9 +44,7 @@ impl Book {
         let mut lanes = std::mem::take(&mut self.touched);
         lanes.append(&mut self.settling);
         lanes.sort_unstable();
-        for lane in lanes {
-            self.write(connection, lane)?;
-        }
+        self.write_all(connection, lanes.into_iter())?;
         self.upto = None;
         self.move_on(connection, self.next_delivery)
     }
@@ -61,8 +59,23 @@ impl Book {
         delivery < self.first
     }
 
-    /// Writes a lane to its row and what is owed of it to `owed`, and forgets it unless somebody works on it.
-    pub(in crate::store::sqlite) fn write(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<()> {
+    /// Writes a lane to its row and what is owed of it to `owed`.
+    pub(in crate::store::sqlite) fn write(&mut self, connection: &Connection, lane: i64) -> rusqlite::Result<()> {
+        self.write_all(connection, std::iter::once(lane))
+    }
+
+    fn write_all(&mut self, connection: &Connection, lanes: impl Iterator<Item = i64>) -> rusqlite::Result<()> {
+        let mut owed = Vec::new();
+        for lane in lanes {
+            self.write_one(connection, lane, &mut owed)?;
+        }
+        owed.sort_unstable();
+        let cells: Vec<_> = owed.iter().map(|row| row.map(Cell::Int)).collect();
+        Rows::new(connection, "owed (subscriber, lane, seq, delivery)", 4)?.insert(&cells)
+    }
+
+    /// Writes a lane to its row, adds what is to be written to `owed`, and forgets the lane unless somebody works on it.
+    fn write_one(&mut self, connection: &Connection, id: i64, owed: &mut Vec<[i64; 4]>) -> rusqlite::Result<()> {
         let is_leased = self.is_leased(id);
         let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
         lane.is_touched = false;
@@ -73,13 +86,8 @@ impl Book {
             self.forget(id);
             return Ok(());
         }
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO owed (subscriber, lane, seq, delivery) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        )?;
-        for head in lane.fresh.drain(..) {
-            insert.execute([lane.subscriber, id, head.seq, head.delivery])?;
-            lane.is_stored = true;
-        }
+        lane.is_stored |= !lane.fresh.is_empty();
+        owed.extend(lane.fresh.drain(..).map(|head| [lane.subscriber, id, head.seq, head.delivery]));
         let due = lane.due.filter(|_| !is_leased);
         if lane.row == Row::Missing {
             connection
