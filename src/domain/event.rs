@@ -1,5 +1,6 @@
 //! Events on both sides: what an adapter finds in a webhook, and what subscribers are owed for it.
 
+use super::account::Account;
 use super::address::Address;
 use super::conversation::{Conversation, Sighting};
 use super::ids::{AccountId, ConversationId, EventId, MessageId};
@@ -67,6 +68,18 @@ impl Content {
             Self::Unsent(unsent) => Some(&unsent.sighting),
             Self::Notice(notice) => notice.sighting.as_ref(),
             Self::Quarantined(_) => None,
+        }
+    }
+
+    /// The conversation of its sighting; the account's own id when it has none. A message says it already.
+    pub fn conversation_id(&self, account: &Account) -> ConversationId {
+        match self {
+            Self::Message(new) | Self::Edited(new) | Self::Outgoing(new) => new.message.conversation_id,
+            Self::Unsent(unsent) => unsent.stub.conversation_id,
+            Self::Notice(_) | Self::Quarantined(_) => match self.sighting() {
+                Some(sighting) => sighting.conversation_id(account),
+                None => ConversationId(account.id.0),
+            },
         }
     }
 

@@ -61,14 +61,79 @@ pub(super) struct Content {
 
 /// What a message has besides its columns, as a column.
 pub(super) fn content(message: &Message) -> String {
+    let Message { reference_type, source, destination, medias, metadata, parts, .. } = message;
+    written(reference_type, (source, destination), medias, metadata, *parts)
+}
+
+impl Content {
+    /// As a column.
+    pub(super) fn written(&self) -> String {
+        let Self { reference_type, source, destination, medias, metadata, parts } = self;
+        written(reference_type, (source, destination), medias, metadata, *parts)
+    }
+}
+
+fn written(
+    reference_type: &str,
+    (source, destination): (&Address, &Address),
+    medias: &[Media],
+    metadata: &Metadata,
+    parts: Option<u32>,
+) -> String {
     json(&ContentRow {
-        reference_type: message.reference_type.into(),
-        source: (&message.source).into(),
-        destination: (&message.destination).into(),
-        medias: message.medias.iter().map(MediaRow::from).collect(),
-        metadata: Some(&message.metadata).filter(|m| **m != Metadata::default()).map(MetadataRow::from),
-        parts: message.parts,
+        reference_type: reference_type.into(),
+        source: source.into(),
+        destination: destination.into(),
+        medias: medias.iter().map(MediaRow::from).collect(),
+        metadata: Some(metadata).filter(|m| **m != Metadata::default()).map(MetadataRow::from),
+        parts,
     })
+}
+
+/// The same, as short as can be: most messages are from and to those whom their conversation names, and have nothing
+/// else to say. Of those only the name is written, because the conversation's may change.
+pub(super) fn short_content(message: &Message, own: &Address, peer: &Address) -> String {
+    let (theirs, ours) = sides(message.direction, &message.source, &message.destination);
+    let is_plain = message.medias.is_empty() && message.parts.is_none() && message.metadata == Metadata::default();
+    if is_plain && ours == own && theirs.kind == peer.kind && theirs.target == peer.target {
+        let mut text = String::with_capacity(1 + theirs.target_name.len());
+        text.push(SHORT);
+        text.push_str(&theirs.target_name);
+        return text;
+    }
+    content(message)
+}
+
+/// What short content begins with; JSON does not.
+const SHORT: char = '=';
+
+/// Short content as what a message has besides its columns; `None` when it is not short.
+pub(super) fn parse_short_content(
+    text: &str,
+    direction: Direction,
+    channel: Channel,
+    own: Address,
+    peer: Address,
+) -> Option<Content> {
+    let name = text.strip_prefix(SHORT)?;
+    let theirs = Address { target_name: name.to_owned(), ..peer };
+    let (source, destination) = sides(direction, theirs, own);
+    Some(Content {
+        reference_type: channel.reference_type(),
+        source,
+        destination,
+        medias: Vec::new(),
+        metadata: Metadata::default(),
+        parts: None,
+    })
+}
+
+/// Of a message's source and destination theirs and ours, or the other way about.
+fn sides<T>(direction: Direction, source: T, destination: T) -> (T, T) {
+    match direction {
+        Direction::Incoming => (source, destination),
+        Direction::Outgoing => (destination, source),
+    }
 }
 
 /// A column as what a message has besides its columns; `None` when it is none.
@@ -88,8 +153,10 @@ pub(super) fn parse_content(text: &str) -> Option<Content> {
 }
 
 fn json(value: &impl Serialize) -> String {
+    let mut out = Vec::with_capacity(256);
     // Strings, numbers and lists into memory: there is nothing that could fail.
-    serde_json::to_string(value).unwrap_or_default()
+    let written = serde_json::to_writer(&mut out, value).is_ok();
+    String::from_utf8(out).ok().filter(|_| written).unwrap_or_default()
 }
 
 type Text<'a> = Cow<'a, str>;

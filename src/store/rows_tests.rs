@@ -110,3 +110,58 @@ fn contents_come_back() {
     }
     assert_eq!(parse_content("{}"), None);
 }
+
+#[test]
+fn what_its_conversation_says_of_a_message_is_not_said_again() {
+    let own = Address::new(AddressKind::Line, "2005", "Shop");
+    let peer = Address::new(AddressKind::Line, "U1", "Mei");
+    for direction in [Direction::Incoming, Direction::Outgoing] {
+        for name in ["Mei", "May", "", "=", "{\"a\":1}"] {
+            let theirs = Address { target_name: name.to_owned(), ..peer.clone() };
+            let (source, destination) = sides(direction, theirs, own.clone());
+            let plain = Message {
+                direction,
+                source,
+                destination,
+                medias: Vec::new(),
+                metadata: Metadata::default(),
+                parts: None,
+                ..full()
+            };
+            let text = short_content(&plain, &own, &peer);
+            assert_eq!(text, format!("={name}"));
+            let back = parse_short_content(&text, direction, Channel::Line, own.clone(), peer.clone()).unwrap();
+            assert_eq!(back, parse_content(&content(&plain)).unwrap());
+            assert_eq!(back.written(), content(&plain));
+            assert_eq!(parse_content(&text), None);
+        }
+    }
+}
+
+#[test]
+fn what_its_conversation_does_not_say_is_said() {
+    let own = Address::new(AddressKind::Line, "2005", "Shop");
+    let peer = Address::new(AddressKind::Line, "U1", "Mei");
+    let plain = Message {
+        source: peer.clone(),
+        destination: own.clone(),
+        medias: Vec::new(),
+        metadata: Metadata::default(),
+        parts: None,
+        ..full()
+    };
+    let others = [
+        Message { source: Address { target: "U2".to_owned(), ..peer.clone() }, ..plain.clone() },
+        Message { source: Address { kind: AddressKind::Tel, ..peer.clone() }, ..plain.clone() },
+        Message { destination: Address { target_name: String::new(), ..own.clone() }, ..plain.clone() },
+        Message { medias: full().medias, ..plain.clone() },
+        Message { metadata: full().metadata, ..plain.clone() },
+        Message { parts: Some(1), ..plain.clone() },
+        Message { direction: Direction::Outgoing, ..plain.clone() },
+    ];
+    for other in others {
+        let text = short_content(&other, &own, &peer);
+        assert_eq!(text, content(&other));
+        assert_eq!(parse_short_content(&text, other.direction, Channel::Line, own.clone(), peer.clone()), None);
+    }
+}

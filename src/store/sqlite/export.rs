@@ -6,13 +6,16 @@
 use super::error::{unavailable, unusable};
 use super::lanes::book::Book;
 use super::memory::Memory;
+use super::messages::content_of;
 use super::{lanes, lock, schema};
+use crate::domain::account::Channel;
 use crate::domain::time::Timestamp;
 use crate::store::copy::{Portrait, Read, Source};
+use crate::store::rows;
 use crate::store::tables::{PAGE_BYTES, PAGE_ROWS, Row, TABLES, Table, Value, encode, size};
 use crate::store::{Access, Opening, StoreError};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::path::Path;
@@ -138,9 +141,11 @@ fn page(connection: &Connection, table: &'static Table, after: Option<&[Value]>)
         bytes += size(&row);
         rows.push(row);
     }
-    if table.name == "events" {
-        for row in &mut rows {
-            tell_beside(connection, table, row)?;
+    for row in &mut rows {
+        match table.name {
+            "events" => tell_beside(connection, table, row)?,
+            "messages" => tell_content(connection, table, row)?,
+            _ => {}
         }
     }
     Ok(rows)
@@ -165,6 +170,26 @@ impl ToSql for Value {
             Value::Bytes(bytes) => ValueRef::Blob(bytes),
         }))
     }
+}
+
+/// What a message has besides its columns, in full.
+fn tell_content(connection: &Connection, table: &Table, row: &mut Row) -> rusqlite::Result<()> {
+    let at = |name: &str| table.column(name).unwrap_or_default();
+    let text = |name: &str| row[at(name)].bytes().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let (Some(content), Some(direction)) = (text("content"), text("direction")) else { return Ok(()) };
+    let conversation: Option<(String, String, String)> = connection
+        .prepare_cached("SELECT channel, own, peer FROM conversations WHERE id = ?1")?
+        .query_row([row[at("conversation")].int()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .optional()?;
+    let Some((channel, own, peer)) = conversation else { return Ok(()) };
+    let Some(channel) = Channel::parse(&channel) else { return Ok(()) };
+    // What is said in full stays as it is, to the byte.
+    if rows::parse_content(content).is_none()
+        && let Some(content) = content_of(content, rows::parse_direction(direction), channel, &own, &peer)
+    {
+        row[at("content")] = Value::Bytes(content.written().into_bytes());
+    }
+    Ok(())
 }
 
 /// Of a repeat, the webhook that it came in when that is kept for another event: the events of a webhook are in a row,

@@ -128,13 +128,12 @@ fn store_message(
     let content = &prepared.event.content;
     let (Some(id), Some(sighting)) = (content.message_id(), content.sighting()) else { return Ok(()) };
     let account = receipts.account;
+    let seen = content.conversation_id(&inbound.account);
     let found = messages::find(tx.connection, tx.memory, &inbound.account, account, id, search)?;
     let (conversation, change) = match &found {
         // What is said later may not name the dialog: the message stays where it is.
-        Some(found) if found.known.message.conversation_id != sighting.conversation_id(&inbound.account) => {
-            (found.conversation, Change::None)
-        }
-        _ => see(tx, inbound, sighting, account)?,
+        Some(found) if found.known.message.conversation_id != seen => (found.conversation, Change::None),
+        _ => see(tx, inbound, sighting, seen, account)?,
     };
     let applied = merge::apply(found.as_ref().map(|found| &found.known), content);
     let row = match (&found, &applied.record) {
@@ -154,7 +153,7 @@ fn store_message(
 
     let lane = match &found {
         Some(found) => found.known.message.conversation_id,
-        None => sighting.conversation_id(&inbound.account),
+        None => seen,
     };
     let about = About { event, message: row, conversation, lane };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
@@ -172,9 +171,14 @@ fn store_message(
 }
 
 /// Writes what a sighting says of its conversation.
-fn see(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting, account: i64) -> rusqlite::Result<(i64, Change)> {
+fn see(
+    tx: &mut Tx<'_>,
+    inbound: &Inbound,
+    sighting: &Sighting,
+    id: ConversationId,
+    account: i64,
+) -> rusqlite::Result<(i64, Change)> {
     let connection = tx.connection;
-    let id = sighting.conversation_id(&inbound.account);
     learn(tx, id.0, &inbound.account)?;
     let known = tx.memory.conversation(&id.0);
     let change = observe(known.map(|(_, c)| c), sighting, &inbound.account);
@@ -210,14 +214,12 @@ fn store_notice(
     account: i64,
     event: i64,
 ) -> rusqlite::Result<()> {
+    let seen = prepared.event.content.conversation_id(&inbound.account);
     let (row, change) = match &notice.sighting {
-        Some(sighting) if notice.opens || is_known(tx, inbound, sighting)? => see(tx, inbound, sighting, account)?,
+        Some(sighting) if notice.opens || is_known(tx, inbound, seen)? => see(tx, inbound, sighting, seen, account)?,
         _ => (-account, Change::None),
     };
-    let lane = match &notice.sighting {
-        Some(sighting) if row >= 0 => sighting.conversation_id(&inbound.account),
-        _ => ConversationId(inbound.account.id.0),
-    };
+    let lane = if row >= 0 { seen } else { ConversationId(inbound.account.id.0) };
     let about = About { event, message: None, conversation: row, lane };
     if let Some(outbound) = plan::of_conversation(&change, prepared, &inbound.account, &inbound.outlet) {
         outbox::owe(tx, &inbound.into(), &outbound, about)?;
@@ -228,8 +230,7 @@ fn store_notice(
     outbox::owe(tx, &inbound.into(), &outbound, about)
 }
 
-fn is_known(tx: &mut Tx<'_>, inbound: &Inbound, sighting: &Sighting) -> rusqlite::Result<bool> {
-    let id = sighting.conversation_id(&inbound.account);
+fn is_known(tx: &mut Tx<'_>, inbound: &Inbound, id: ConversationId) -> rusqlite::Result<bool> {
     learn(tx, id.0, &inbound.account)?;
     Ok(tx.memory.conversation(&id.0).is_some())
 }

@@ -131,7 +131,7 @@ impl Index {
         let entries: Vec<_> = self.entries.extract_if(.., |(event, _)| *event < upto).collect();
         let mut keys: Vec<_> = self.keys.extract_if(.., |key| key.event < upto).collect();
         keys.sort_unstable();
-        self.settling = Some(Settling { upto, slices: slices(entries).into_iter(), keys: keys.into_iter() });
+        self.settling = Some(Settling { upto, slices: slices(&entries).into_iter(), keys: keys.into_iter() });
     }
 
     /// Writes some of it: as much as keeps what waits bounded while `items` are committed at a time.
@@ -205,20 +205,16 @@ fn as_id(key: &str) -> Option<Uuid> {
 }
 
 /// The rows of one bucket.
-fn slices(mut entries: Vec<(i64, u64)>) -> Vec<(i64, Vec<u8>)> {
+fn slices(entries: &[(i64, u64)]) -> Vec<(i64, Vec<u8>)> {
     const PLACES: i64 = (1 << BUCKET_BITS) - 1;
-    entries.sort_unstable_by_key(|&(event, hash)| (hash, event));
+    let Some(bucket) = entries.first().map(|(event, _)| event >> BUCKET_BITS) else { return Vec::new() };
+    let entry = |&(event, hash): &(i64, u64)| hash << BUCKET_BITS | (event & PLACES).cast_unsigned();
+    let mut entries: Vec<u64> = entries.iter().map(entry).collect();
+    entries.sort_unstable();
     entries.dedup();
-    let mut slices: Vec<(i64, Vec<u8>)> = Vec::with_capacity(1 << SLICE_BITS);
-    for (event, hash) in entries {
-        let row = row(event >> BUCKET_BITS, hash);
-        let entry = hash << BUCKET_BITS | (event & PLACES).cast_unsigned();
-        match slices.last_mut() {
-            Some((last, bytes)) if *last == row => bytes.extend_from_slice(&entry.to_be_bytes()),
-            _ => slices.push((row, entry.to_be_bytes().to_vec())),
-        }
-    }
-    slices
+    let slice = |entry: &u64| row(bucket, entry >> BUCKET_BITS);
+    let slices = entries.chunk_by(|one, other| slice(one) == slice(other));
+    slices.map(|entries| (slice(&entries[0]), entries.iter().flat_map(|entry| entry.to_be_bytes()).collect())).collect()
 }
 
 fn row(bucket: i64, hash: u64) -> i64 {
@@ -404,7 +400,7 @@ pub(super) fn fill(connection: &Connection) -> rusqlite::Result<()> {
             entries.push((row.get(0)?, hash_of(&row.get(1)?)));
         }
         if last <= newest {
-            for (id, entries) in slices(entries) {
+            for (id, entries) in slices(&entries) {
                 insert.execute(params![id, entries])?;
             }
         } else {
@@ -427,7 +423,7 @@ mod tests {
         let first = 5 << BUCKET_BITS;
         let entries: Vec<(i64, u64)> =
             (0..20_000i64).map(|n| (first + n % 8192, hash_of(&id(n.cast_unsigned())))).collect();
-        let slices = slices(entries);
+        let slices = slices(&entries);
         assert!(slices.len() > 100, "they fall into all slices: {}", slices.len());
         let largest = slices.iter().map(|(_, entries)| entries.len()).max();
         assert!(largest < Some(3_000), "evenly: {largest:?}");
@@ -442,7 +438,7 @@ mod tests {
 
     #[test]
     fn two_events_of_one_id_are_two_and_the_same_one_is_one() {
-        let slices = slices(vec![(7, 42), (9, 42), (7, 42)]);
+        let slices = slices(&[(7, 42), (9, 42), (7, 42)]);
         assert_eq!(slices.len(), 1);
         assert_eq!(events_in(&slices[0].1, 0, 42), [9, 7]);
     }

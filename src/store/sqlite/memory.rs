@@ -6,8 +6,8 @@ use super::lanes::book::Book;
 use super::recent::Recent;
 use crate::domain::conversation::Conversation;
 use crate::store::columns::key_hash;
+use foldhash::{HashMap, HashMapExt};
 use rusqlite::{Connection, OptionalExtension};
-use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Repeats whose time differs from the first are recognised among that many of the newest events; so are messages

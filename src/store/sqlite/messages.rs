@@ -4,10 +4,10 @@ use super::index;
 use super::memory::Memory;
 use super::statements::Hot;
 use super::writer::Tx;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, Channel};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::merge::Known;
-use crate::domain::message::Message;
+use crate::domain::message::{Direction, Message};
 use crate::domain::time::Timestamp;
 use crate::store::rows;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -78,19 +78,21 @@ pub(super) fn read(
     connection
         .prepare_cached(
             "SELECT m.uuid, c.uuid, c.dialog_id, m.direction, m.status, m.text, m.content, m.tm_create, m.tm_update,
-                 m.tm_delete, m.edited, m.conversation
+                 m.tm_delete, m.edited, m.conversation, c.own, c.peer
              FROM messages m JOIN conversations c ON c.id = m.conversation
              WHERE m.id = ?1 AND m.account = ?2",
         )?
         .query_row(params![row, account_row], |r| {
             let (direction, status, content): (String, String, String) = (r.get(3)?, r.get(4)?, r.get(6)?);
-            let Some(content) = rows::parse_content(&content) else { return Ok(None) };
+            let direction = rows::parse_direction(&direction);
+            let (own, peer): (String, String) = (r.get(12)?, r.get(13)?);
+            let Some(content) = content_of(&content, direction, account.channel, &own, &peer) else { return Ok(None) };
             let message = Message {
                 id: MessageId(Uuid::from_bytes(r.get(0)?)),
                 account_id: account.id,
                 customer_id: account.customer_id,
                 conversation_id: ConversationId(Uuid::from_bytes(r.get(1)?)),
-                direction: rows::parse_direction(&direction),
+                direction,
                 status: rows::parse_status(&status),
                 reference_type: content.reference_type,
                 dialog_id: r.get(2)?,
@@ -110,6 +112,21 @@ pub(super) fn read(
         .map(Option::flatten)
 }
 
+/// What a message has besides its columns, in full or as short as can be.
+pub(super) fn content_of(
+    content: &str,
+    direction: Direction,
+    channel: Channel,
+    own: &str,
+    peer: &str,
+) -> Option<rows::Content> {
+    match (rows::parse_content(content), rows::parse_address(own), rows::parse_address(peer)) {
+        (Some(content), ..) => Some(content),
+        (None, Some(own), Some(peer)) => rows::parse_short_content(content, direction, channel, own, peer),
+        _ => None,
+    }
+}
+
 /// Writes a new message that `event` told of, whose row it shares. `early` when it was changed before it arrived.
 pub(super) fn insert(
     tx: &mut Tx<'_>,
@@ -120,6 +137,10 @@ pub(super) fn insert(
     conversation: i64,
     event: i64,
 ) -> rusqlite::Result<()> {
+    let content = match tx.memory.conversation(&message.conversation_id.0) {
+        Some((_, talk)) => rows::short_content(message, &talk.own, &talk.peer),
+        None => rows::content(message),
+    };
     tx.run(
         Hot::Message,
         params![
@@ -130,7 +151,7 @@ pub(super) fn insert(
             message.direction.as_str(),
             rows::status(message.status),
             message.text,
-            rows::content(message),
+            content,
             message.tm_create.micros(),
             message.tm_update.micros(),
             message.tm_delete.map(Timestamp::micros),

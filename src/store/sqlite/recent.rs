@@ -1,6 +1,8 @@
 //! The newest of something, known by heart.
 
-use std::collections::{HashMap, VecDeque};
+use foldhash::{HashMap, HashMapExt};
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 /// The newest keys, with a number each.
@@ -29,7 +31,7 @@ impl<K: Copy + Eq + Hash> Recent<K> {
 
     /// Adds one that is older than all others, unless it is there.
     pub(super) fn add_older(&mut self, key: K, number: i64) {
-        if let std::collections::hash_map::Entry::Vacant(place) = self.numbers.entry(key) {
+        if let Entry::Vacant(place) = self.numbers.entry(key) {
             place.insert(number);
             self.order.push_front(key);
         }

@@ -11,8 +11,9 @@ mod recover;
 mod settle;
 
 use crate::store::lane::Lease;
+use foldhash::{HashMap, HashMapExt};
 use rusqlite::{Connection, OptionalExtension};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// What the row of a lane says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
