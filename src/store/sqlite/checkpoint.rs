@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Frames (4 KiB pages and their headers) after which the log starts again: 32 MiB.
-const LOG_FRAMES: i64 = 32 * 1024 * 1024 / 4120;
+/// Bytes after which the log starts again.
+const LOG_BYTES: i64 = 32 * 1024 * 1024;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Need {
@@ -66,13 +66,14 @@ pub(super) fn start(
     restart_log: Arc<AtomicBool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("store-checkpoint".to_owned()).spawn(move || {
+        let page: i64 = connection.query_row("PRAGMA page_size", [], |r| r.get(0)).unwrap_or(4096);
         while bell.wait() {
             // Commits of the next moments are copied together.
             std::thread::sleep(CHECKPOINT_EVERY);
             // An error (disk full, say) leaves the pages in the log, where they are safe; the next round tries again.
             let frames: i64 =
                 connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1)).unwrap_or_default();
-            if frames > LOG_FRAMES {
+            if frames.saturating_mul(page) > LOG_BYTES {
                 restart_log.store(true, Ordering::Release);
             }
         }
