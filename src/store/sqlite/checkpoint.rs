@@ -2,9 +2,12 @@
 //!
 //! SQLite's own checkpoint runs inside a commit and doubles its worst latencies. Here a second connection copies
 //! pages back while commits go on; only when the log has grown past its bound is the writer asked to start it again.
+//! While commits go on SQLite does not sync what is copied, and would leave all of it to whoever starts the log again, so
+//! it is synced here.
 
 use super::writer::CHECKPOINT_EVERY;
 use rusqlite::Connection;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -59,9 +62,14 @@ impl Bell {
     }
 }
 
+/// The database's file, opened once more. Closing it anywhere takes away the locks that SQLite holds on it in this
+/// process, so whoever has a connection has this too, and lets go of it last.
+pub(super) type Opened = Arc<File>;
+
 /// Starts the thread on a connection of its own.
 pub(super) fn start(
     connection: Connection,
+    file: Opened,
     bell: Arc<Bell>,
     restart_log: Arc<AtomicBool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
@@ -73,9 +81,13 @@ pub(super) fn start(
             // An error (disk full, say) leaves the pages in the log, where they are safe; the next round tries again.
             let frames: i64 =
                 connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1)).unwrap_or_default();
+            // What cannot be synced now is synced before the log starts again, and if not, it does not.
+            file.sync_data().ok();
             if frames.saturating_mul(page) > LOG_BYTES {
                 restart_log.store(true, Ordering::Release);
             }
         }
+        drop(connection);
+        drop(file);
     })
 }

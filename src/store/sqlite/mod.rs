@@ -34,7 +34,7 @@ use crate::domain::delivery::Order;
 use crate::domain::ids::{AccountId, MessageId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
-use checkpoint::Bell;
+use checkpoint::{Bell, Opened};
 pub(super) use export::source;
 use lanes::book::Book;
 use memory::Memory;
@@ -54,9 +54,16 @@ struct Sqlite {
     writer: Mutex<Option<Arc<Writer>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     bell: Arc<Bell>,
-    reader: Arc<Mutex<Connection>>,
+    reader: Arc<Reader>,
     /// Held while serving.
     lock: Mutex<Option<File>>,
+}
+
+/// Who answers questions.
+struct Reader {
+    connection: Mutex<Connection>,
+    /// After the connection, so that it goes last.
+    _file: Opened,
 }
 
 pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
@@ -66,6 +73,10 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
     if access == Access::Serve {
         lanes::void_leases(&connection, now).map_err(|e| error::unusable("cannot void old leases", e))?;
     }
+    let file: Opened = Arc::new(File::open(path).map_err(|e| StoreError::Unusable {
+        detail: format!("cannot open {}", path.display()),
+        source: Some(Box::new(e)),
+    })?);
     let bell = Arc::new(Bell::default());
     let mut threads = Vec::new();
     let writer = if access == Access::Read {
@@ -74,14 +85,14 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
         let restart_log = Arc::new(AtomicBool::new(false));
         if access == Access::Serve {
             let copier = schema::connect(path, Access::Write, now)?;
-            threads.push(spawned(checkpoint::start(copier, bell.clone(), restart_log.clone()))?);
+            threads.push(spawned(checkpoint::start(copier, file.clone(), bell.clone(), restart_log.clone()))?);
         }
         let book = Book::new(access == Access::Serve, now.micros());
         let memory =
             Memory::load(&connection, book).map_err(|e| error::unusable("cannot read the newest events", e))?;
         let ring = bell.clone();
         let signals = Signals { restart_log, committed: Box::new(move || ring.ring()), metrics: metrics.clone() };
-        let (writer, thread) = spawned(Writer::start(connection, memory, QUEUE, signals))?;
+        let (writer, thread) = spawned(Writer::start((connection, file.clone()), memory, QUEUE, signals))?;
         threads.push(thread);
         Some(Arc::new(writer))
     };
@@ -89,7 +100,7 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
         writer: Mutex::new(writer),
         threads: Mutex::new(threads),
         bell,
-        reader: Arc::new(Mutex::new(schema::connect(path, Access::Read, now)?)),
+        reader: Arc::new(Reader { connection: Mutex::new(schema::connect(path, Access::Read, now)?), _file: file }),
         lock: Mutex::new(lock),
     }))
 }
@@ -153,7 +164,7 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let reader = self.reader.clone();
         let result = tokio::task::spawn_blocking(move || {
-            let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = reader.connection.lock().unwrap_or_else(PoisonError::into_inner);
             run(&connection).map_err(error::unavailable)
         });
         result.await.unwrap_or_else(|e| Err(StoreError::Stopped { detail: format!("a read failed: {e}") }))

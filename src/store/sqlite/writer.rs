@@ -4,6 +4,7 @@
 //! sync, and each caller is answered after its own commit. A batch with a bad row is done again, with a savepoint for
 //! each item, so that the row fails alone. There is no waiting to make batches bigger: measured, it gains nothing.
 
+use super::checkpoint::Opened;
 use super::error::{Blame, blame, explain, unavailable};
 use super::memory::Memory;
 use super::statements::{Hot, Run, Statements};
@@ -111,7 +112,7 @@ pub(super) struct Signals {
 impl Writer {
     /// Starts the thread. It ends when every handle is gone and the queue is empty.
     pub(super) fn start(
-        connection: Connection,
+        (connection, file): (Connection, Opened),
         memory: Memory,
         queue: usize,
         signals: Signals,
@@ -132,6 +133,8 @@ impl Writer {
                 Err(_) => Some("its writer panicked".to_owned()),
             };
             failure_sender.send_replace(detail);
+            drop(connection);
+            drop(file);
         })?;
         Ok((Self { queue: sender, taker, hint, failure }, thread))
     }
