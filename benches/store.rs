@@ -2,7 +2,8 @@
 //! change in the benchmark is the store's, in processor time, which a busy machine disturbs less than speed.
 //!
 //! `cargo bench --bench store` measures the embedded store; `-- URL` another one, of which only our own side is counted;
-//! `-- URL COUNT SUBSCRIBERS CONVERSATIONS` says the rest.
+//! `-- URL COUNT SUBSCRIBERS CONVERSATIONS` says the rest. With `deliver` behind that, whatever is handed over counts as
+//! delivered at once, and is recorded.
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded for people anyway")]
 
 use anyhow::{Context, Result};
@@ -19,10 +20,13 @@ use birdwire::domain::time::Timestamp;
 use birdwire::domain::webhook::RawWebhook;
 use birdwire::metrics::Metrics;
 use birdwire::store::inbound::{Inbound, Outlet, Prepared};
-use birdwire::store::{self, Access, LeaseClock, Opening};
+use birdwire::store::lane::{Advance, Attempt, Leased, Place, Taker, Verdict};
+use birdwire::store::{self, Access, LeaseClock, Opening, Store};
 use birdwire::voipbin::Renderer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Webhooks that are kept at the same time.
@@ -38,6 +42,7 @@ struct Asked {
     count: usize,
     subscribers: usize,
     conversations: usize,
+    delivers: bool,
 }
 
 fn main() -> Result<()> {
@@ -49,6 +54,7 @@ fn main() -> Result<()> {
         count: number(1, 60_000)?,
         subscribers: number(2, 1)?,
         conversations: number(3, 1_000)?,
+        delivers: arguments.get(4).is_some_and(|word| word == "deliver"),
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&asked))
 }
@@ -74,6 +80,17 @@ async fn run(asked: &Asked) -> Result<()> {
         routes: Routes::new(names.iter().map(wants).collect()),
     });
     let makes = Makes::new(outlet)?;
+    let (hands, mut handed) = tokio::sync::mpsc::unbounded_channel();
+    if asked.delivers {
+        store.hand_over_to(Arc::new(Hands(Arc::new(Semaphore::new(10_000)), hands)));
+    }
+    let recording = store.clone();
+    let recorder = tokio::spawn(async move {
+        while let Some((leased, place)) = handed.recv().await {
+            let store = recording.clone();
+            tokio::spawn(record(store, leased, place));
+        }
+    });
     for (first, count, is_told) in [(0, WARM, false), (WARM, asked.count, true)] {
         // All are made before the clock starts.
         let made: Vec<_> = (first..first + count)
@@ -106,8 +123,46 @@ async fn run(asked: &Asked) -> Result<()> {
             );
         }
     }
+    recorder.abort();
     store.close().await;
     Ok(())
+}
+
+/// Takes everything that is handed over.
+struct Hands(Arc<Semaphore>, tokio::sync::mpsc::UnboundedSender<(Leased, Place)>);
+
+impl Taker for Hands {
+    fn place(&self, _subscriber: &SubscriberId) -> Option<Place> {
+        let permit = self.0.clone().try_acquire_owned().ok()?;
+        Some(Place { lease: Duration::from_mins(1), since: Timestamp::from_micros(BEGAN), permit })
+    }
+
+    fn take(&self, lane: Leased, place: Place) {
+        self.1.send((lane, place)).ok();
+    }
+}
+
+/// Records what is handed over, and what follows in its lane, as delivered.
+async fn record(store: Arc<dyn Store>, leased: Leased, place: Place) {
+    let mut delivery = leased.owed.delivery;
+    let now = Timestamp::from_micros(BEGAN);
+    loop {
+        let attempt = Attempt {
+            lease: leased.lease,
+            delivery,
+            started_at: now,
+            ended_at: now.plus(Duration::from_millis(1)),
+            status: Some(200),
+            reason: "delivered",
+            verdict: Verdict::Delivered,
+            extend: Some(Duration::from_mins(1)),
+        };
+        match store.record_attempt(attempt).await {
+            Ok(Advance::Next(next)) => delivery = next.delivery,
+            _ => break,
+        }
+    }
+    drop(place);
 }
 
 /// Makes webhooks of Bird's.
