@@ -84,7 +84,7 @@ fn steps() -> Result<Vec<Step>> {
     let adapter = (bird.build)(&account, &settings, URL).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
     let adapter: &'static dyn Adapter = Box::leak(adapter);
     let headers = (bird.sign)(&Secret::new(KEY), URL, BODY, NOW);
-    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let headers = headers.into_iter().map(|(name, value)| (name.into(), value)).collect();
     let webhook: &'static _ = Box::leak(Box::new(RawWebhook { headers, body: BODY.to_vec(), received_at: NOW }));
     let verified = verify(adapter, webhook)?;
     let event = adapter.events(&verified).pop().context("no event in the message")?;

@@ -19,6 +19,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -227,9 +228,13 @@ async fn discard(mut body: Body, gateway: &Gateway) {
 }
 
 /// Those of the wanted headers, their names in lower case, whose value is text: anything else cannot be a signature.
-fn text_headers(headers: &HeaderMap, wanted: &[&str]) -> Vec<(String, String)> {
-    let all = wanted.iter().flat_map(|&name| headers.get_all(name).iter().map(move |value| (name, value)));
-    all.filter_map(|(name, value)| Some((name.to_owned(), value.to_str().ok()?.to_owned()))).collect()
+fn text_headers(headers: &HeaderMap, wanted: &[&'static str]) -> Vec<(Cow<'static, str>, String)> {
+    let mut found = Vec::with_capacity(wanted.len());
+    for &name in wanted {
+        let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        found.extend(texts.map(|text| (Cow::Borrowed(name), text.to_owned())));
+    }
+    found
 }
 
 fn count(metrics: &Metrics, report: &Report) {

@@ -99,17 +99,13 @@ impl Ingest {
     fn inbound(
         &self,
         desk: &Desk,
-        webhook: RawWebhook,
+        mut webhook: RawWebhook,
         request_id: String,
         events: Vec<InboundEvent>,
         hold: Box<dyn Send + Sync>,
     ) -> Inbound {
-        let headers = desk
-            .adapter
-            .kept_headers()
-            .iter()
-            .filter_map(|&name| Some((name, webhook.sole_header(name)?.to_owned())))
-            .collect();
+        let kept = desk.adapter.kept_headers().iter();
+        let headers = kept.filter_map(|&name| Some((name, webhook.take_sole_header(name)?))).collect();
         Inbound {
             account: desk.account.clone(),
             received_at: webhook.received_at,
