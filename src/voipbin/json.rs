@@ -198,7 +198,7 @@ fn is_plain(text: &str, style: Style) -> bool {
 }
 
 /// The bytes that [`Plain`] never escapes.
-static PLAIN: [bool; 256] = {
+const PLAIN: [bool; 256] = {
     let mut plain = [true; 256];
     let mut byte = 0;
     while byte < 0x20 {
@@ -211,7 +211,7 @@ static PLAIN: [bool; 256] = {
 };
 
 /// The bytes that [`Go`] never escapes.
-static GO: [bool; 256] = {
+const GO: [bool; 256] = {
     let mut plain = PLAIN;
     plain[b'<' as usize] = false;
     plain[b'>' as usize] = false;

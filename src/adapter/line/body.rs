@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn of_a_repeated_parameter_the_last_counts() {
         let json = r#"{"data":"d","params":{"a":"1","b":"2","\u0061":"3","\ud83d":"4","c":""}}"#;
-        let body = postback(root_of(&json), ID).unwrap();
+        let body = postback(root_of(json), ID).unwrap();
         let params = body.metadata.postback.unwrap().params;
         assert_eq!(params, [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "3".to_owned())]);
         assert_eq!(body.metadata.unmapped, ["postback.params"]);
