@@ -1,7 +1,11 @@
-//! The pure steps of one text message, one by one: how long each takes, and how many instructions.
+//! The pure steps of one text message, one by one, and its whole way from a request to the store: how long each takes,
+//! and how many instructions.
 //!
 //! `cargo bench --bench steps` measures time, in rounds that take turns, so that whatever slows the machine down slows
 //! every step down. Time says little on a machine that others use; `scripts/instructions` counts instead, with valgrind.
+
+#[path = "steps/nothing.rs"]
+mod nothing;
 
 use anyhow::{Context, Result, ensure};
 use birdwire::adapter::verified::verify;
@@ -11,17 +15,30 @@ use birdwire::domain::account::{Account, Channel};
 use birdwire::domain::backoff::Backoff;
 use birdwire::domain::format::RecordFormat;
 use birdwire::domain::ids::{AccountId, CustomerId};
+use birdwire::domain::route::Routes;
 use birdwire::domain::secret::Secret;
 use birdwire::domain::settings::{SettingValue, Settings};
 use birdwire::domain::time::Timestamp;
 use birdwire::domain::webhook::RawWebhook;
-use birdwire::store::inbound::Prepared;
+use birdwire::http::health::Trouble;
+use birdwire::http::webhook::Budget;
+use birdwire::http::{self, Gateway};
+use birdwire::ingest::Ingest;
+use birdwire::metrics::Metrics;
+use birdwire::store::Store;
+use birdwire::store::inbound::{Outlet, Prepared};
 use birdwire::voipbin::Renderer;
 use birdwire::voipbin::sign::Signer;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, StatusCode};
+use nothing::Nothing;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const BODY: &[u8] = include_bytes!("../fixtures/bird/text/request.json");
 const URL: &str = "https://gw.example.com/v1.0/conversation/accounts/6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
@@ -84,11 +101,12 @@ fn steps() -> Result<Vec<Step>> {
     let adapter = (bird.build)(&account, &settings, URL).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
     let adapter: &'static dyn Adapter = Box::leak(adapter);
     let headers = (bird.sign)(&Secret::new(KEY), URL, BODY, NOW);
-    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let headers = headers.into_iter().map(|(name, value)| (name.into(), value)).collect();
     let webhook: &'static _ = Box::leak(Box::new(RawWebhook { headers, body: BODY.to_vec(), received_at: NOW }));
     let verified = verify(adapter, webhook)?;
     let event = adapter.events(&verified).pop().context("no event in the message")?;
     let renderer = Renderer::new(RecordFormat::Documented);
+    let account_of_webhook = account.clone();
     let written = Prepared::new(event.clone(), 0, &account, &renderer);
     let body = written.created.first().context("nothing is rendered")?.body.clone();
     ensure!(!body.is_empty(), "an empty record");
@@ -113,7 +131,42 @@ fn steps() -> Result<Vec<Step>> {
             }),
         ),
         ("outcome", Box::new(move || _ = black_box(judge(black_box(&answer), situation, &backoff)))),
+        ("webhook", whole_webhook(&settings, account_of_webhook)?),
     ])
+}
+
+/// A request for the real service on a connection of its own, whose store does nothing, and its answer.
+fn whole_webhook(settings: &Settings, account: Account) -> Result<Box<dyn Fn()>> {
+    let bird = adapter::provider("bird").context("Bird is no provider any more")?;
+    let mut request = Request::post(URL).body(())?;
+    for (name, value) in (bird.sign)(&Secret::new(KEY), URL, BODY, NOW) {
+        request.headers_mut().insert(name, value.try_into()?);
+    }
+    request.headers_mut().insert("content-length", BODY.len().into());
+    let adapter = (bird.build)(&account, settings, URL).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
+    let store: Arc<dyn Store> = Arc::new(Nothing);
+    let render = Box::new(Renderer::new(RecordFormat::Documented));
+    let outlet = Arc::new(Outlet { render, routes: Routes::new(Vec::new()) });
+    let gateway = Gateway {
+        ingest: Ingest::new(store.clone(), outlet, [(account, adapter)]),
+        store,
+        metrics: Metrics::new()?,
+        clock: Arc::new(|| NOW),
+        max_body_bytes: 1 << 20,
+        body_timeout: Duration::from_secs(10),
+        commit_timeout: Duration::from_secs(10),
+        budget: Budget::new(1 << 20),
+        trouble: Trouble::default(),
+        draining: CancellationToken::new(),
+    };
+    let connection = http::router(Arc::new(gateway)).connection();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let answer = move || {
+        let request = black_box(&request).clone().map(|()| Full::new(Bytes::from_static(BODY)));
+        runtime.block_on(connection.answer(request))
+    };
+    ensure!(answer().status() == StatusCode::OK, "the webhook was not taken");
+    Ok(Box::new(move || drop(black_box(answer()))))
 }
 
 fn time(steps: &[Step]) {

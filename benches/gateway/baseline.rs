@@ -66,7 +66,7 @@ pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
 
 async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        Some((name.as_str().to_owned().into(), value.to_str().ok()?.to_owned()))
     };
     let webhook = RawWebhook {
         headers: headers.iter().filter_map(text).collect(),

@@ -61,14 +61,14 @@ pub fn verify(name: &str, data: &[u8]) {
     let (signature, time) = (text(), text());
     let body = parts.next().unwrap_or_default().to_vec();
     let headers = ["messagebird-signature", "x-line-signature"]
-        .map(|name| (name.to_owned(), signature.clone()))
+        .map(|name| (name.into(), signature.clone()))
         .into_iter()
-        .chain([("messagebird-request-timestamp".to_owned(), time)])
+        .chain([("messagebird-request-timestamp".into(), time)])
         .collect();
     let guessed = RawWebhook { headers, body: body.clone(), received_at: NOW };
     assert!(adapter.verify(&guessed).is_err(), "nobody guesses a signature");
     let sign = provider(name).expect("a provider").sign;
-    let headers = sign(&Secret::new(KEY), URL, &body, NOW).into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+    let headers = sign(&Secret::new(KEY), URL, &body, NOW).into_iter().map(|(n, v)| (n.into(), v)).collect();
     let genuine = RawWebhook { headers, body, received_at: NOW };
     assert_eq!(adapter.verify(&genuine), Ok(()), "the provider's own signature is good");
 }

@@ -3,61 +3,136 @@
 //! Real payloads carry nulls, numbers for strings, extra keys and repeated ones, and a message must not be lost
 //! over a field that nobody needs. So values stay raw JSON text ([`Field`]) until something asks for them as
 //! text, number, list or object; whatever has the wrong form is then simply absent. Only a string that is
-//! *used* and is no Unicode text (half of a surrogate pair) makes its event unreadable. No tree is built.
+//! *used* and is no Unicode text (half of a surrogate pair) makes its event unreadable.
+//!
+//! serde_json says whether a document is JSON. It cannot say where in it the values are without reading each of them
+//! anew for every level that it is nested in, so that is noted in one pass of our own ([`index`]), which may take for
+//! granted that all is as it should be.
 
 use crate::domain::event::{Quarantine, QuarantineReason};
 use crate::domain::message::Decimal;
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserializer as _;
+use serde::de::Visitor;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// A JSON value as its sender wrote it, or the absence of one.
+/// A whole document.
 ///
-/// Deliberately without `Debug`: its text is somebody's message.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Field<'a>(Option<&'a str>);
+/// Deliberately without `Debug`, as everything here: its text is somebody's message.
+pub(crate) struct Document<'t>(Vec<Node<'t>>);
 
-impl<'a> Field<'a> {
-    /// A whole document; `None` when the bytes are not one JSON value in UTF-8.
-    pub(crate) fn document(bytes: &'a [u8]) -> Option<Self> {
+/// A value of a document or the key of one. Before its value stands a member's key; behind an object or a list stand
+/// all that is in it.
+#[derive(Clone, Copy)]
+struct Node<'t> {
+    /// As its sender wrote it.
+    raw: &'t str,
+    /// How many nodes it is, itself and all that is in it.
+    size: usize,
+}
+
+impl<'t> Document<'t> {
+    /// `None` when the bytes are not one JSON value in UTF-8.
+    pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
         let raw: &RawValue = serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
-        Some(Self(Some(raw.get())))
+        Some(Self(index(raw.get())))
     }
 
+    /// The value that it is.
+    pub(crate) fn root(&self) -> Field<'_> {
+        Field(&self.0)
+    }
+}
+
+/// Room for that many nodes is made at once.
+const MANY: usize = 1024;
+
+/// Every value in `json`, which is one, in the order of their beginnings. Not recursive: depth is the sender's choice.
+fn index(json: &str) -> Vec<Node<'_>> {
+    let bytes = json.as_bytes();
+    let mut nodes = Vec::with_capacity((json.len() / 12 + 1).min(MANY));
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                let end = end_of_string(bytes, at + 1);
+                nodes.push(Node { raw: &json[at..end], size: 1 });
+                at = end;
+            }
+            b'{' | b'[' => {
+                open.push((nodes.len(), at));
+                nodes.push(Node { raw: "", size: 1 });
+                at += 1;
+            }
+            b'}' | b']' => {
+                at += 1;
+                if let Some((begun, from)) = open.pop() {
+                    nodes[begun] = Node { raw: &json[from..at], size: nodes.len() - begun };
+                }
+            }
+            b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
+            _ => {
+                let rest = &bytes[at..];
+                let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                let end = at + rest.iter().position(is_end).unwrap_or(rest.len());
+                nodes.push(Node { raw: &json[at..end], size: 1 });
+                at = end;
+            }
+        }
+    }
+    nodes
+}
+
+/// Where the string ends whose content is at `at`: behind its quotation mark.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        match bytes.get(at) {
+            Some(b'"') => return at + 1,
+            Some(b'\\') => at += 2,
+            Some(_) => at += 1,
+            None => return bytes.len(),
+        }
+    }
+}
+
+/// A JSON value in a [`Document`], or the absence of one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Field<'a>(&'a [Node<'a>]);
+
+impl<'a> Field<'a> {
     /// The JSON as written, when there is a value.
     pub(crate) fn raw(self) -> Option<&'a str> {
-        self.0
+        self.0.first().map(|node| node.raw)
     }
 
     /// Whether the key was there at all, even with null.
     pub(crate) fn is_given(self) -> bool {
-        self.0.is_some()
+        !self.0.is_empty()
     }
 
     /// Whether there is nothing in it: absent, null, or an empty string, list or object.
     pub(crate) fn is_blank(self) -> bool {
-        let Some(text) = self.0 else { return true };
-        match text.as_bytes() {
-            b"null" | b"\"\"" => true,
-            [b'{', inner @ .., b'}'] | [b'[', inner @ .., b']'] => inner.iter().all(u8::is_ascii_whitespace),
-            _ => false,
+        match self.raw() {
+            None | Some("null" | "\"\"") => true,
+            Some(json) => json.starts_with(['{', '[']) && self.0.len() == 1,
         }
     }
 
     /// Whether there is nothing in it, or nothing in any of its members.
     pub(crate) fn is_hollow(self) -> bool {
-        self.is_blank() || self.object::<Entries>().is_some_and(|object| object.0.iter().all(|(_, v)| v.is_blank()))
+        self.is_blank() || self.members().is_some_and(|mut members| members.all(|(_, value)| value.is_blank()))
     }
 
     /// Whether it is a string, and not an empty one.
     pub(crate) fn is_filled_string(self) -> bool {
-        self.0.is_some_and(|text| text.len() > 2 && text.starts_with('"'))
+        self.raw().is_some_and(|text| text.len() > 2 && text.starts_with('"'))
     }
 
     /// A string, or a number as it is written; anything else is absent. `place` names the field in the error.
     pub(crate) fn text(self, place: impl fmt::Display) -> Result<Option<Cow<'a, str>>, Quarantine> {
-        let Some(json) = self.0 else { return Ok(None) };
+        let Some(json) = self.raw() else { return Ok(None) };
         match json.as_bytes() {
             [b'"', .., b'"'] => {
                 let inner = &json[1..json.len() - 1];
@@ -81,7 +156,7 @@ impl<'a> Field<'a> {
 
     /// A number, or a string that holds one, with every digit.
     pub(crate) fn decimal(self) -> Option<Decimal> {
-        let json = self.0?;
+        let json = self.raw()?;
         Decimal::parse(json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json))
     }
 
@@ -92,7 +167,7 @@ impl<'a> Field<'a> {
 
     /// True or false; anything else is absent.
     pub(crate) fn boolean(self) -> Option<bool> {
-        match self.0? {
+        match self.raw()? {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -101,17 +176,54 @@ impl<'a> Field<'a> {
 
     /// An object's fields; `None` for anything that is not an object. Of a repeated key the last one counts.
     pub(crate) fn object<T: Object<'a>>(self) -> Option<T> {
-        let json = self.0.filter(|text| text.starts_with('{'))?;
         let mut found = T::default();
-        serde_json::Deserializer::from_str(json).deserialize_map(Members(&mut found)).ok()?;
+        for (key, value) in self.members()? {
+            if let Some(slot) = found.slot(unescaped(key)) {
+                *slot = value;
+            }
+        }
         Some(found)
     }
 
     /// A list's elements; `None` for anything that is not a list.
-    pub(crate) fn list(self) -> Option<Vec<Field<'a>>> {
-        let json = self.0.filter(|text| text.starts_with('['))?;
-        serde_json::Deserializer::from_str(json).deserialize_seq(Elements).ok()
+    pub(crate) fn list(self) -> Option<Elements<'a>> {
+        self.inside('[').map(Elements)
     }
+
+    /// Keys, as they are written, and values of an object; `None` for anything that is not an object.
+    fn members(self) -> Option<impl Iterator<Item = (&'a str, Field<'a>)>> {
+        let mut rest = Elements(self.inside('{')?);
+        Some(std::iter::from_fn(move || Some((rest.next()?.raw()?, rest.next()?))))
+    }
+
+    fn inside(self, bracket: char) -> Option<&'a [Node<'a>]> {
+        let (node, inside) = self.0.split_first()?;
+        node.raw.starts_with(bracket).then_some(inside)
+    }
+}
+
+/// The elements of a list.
+#[derive(Clone, Default)]
+pub(crate) struct Elements<'a>(&'a [Node<'a>]);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let (next, rest) = self.0.split_at_checked(self.0.first()?.size)?;
+        self.0 = rest;
+        Some(Field(next))
+    }
+}
+
+/// The key that is written so.
+fn unescaped(json: &str) -> Cow<'_, [u8]> {
+    let inner = json.get(1..json.len() - 1).unwrap_or_default().as_bytes();
+    if !inner.contains(&b'\\') {
+        return Cow::Borrowed(inner);
+    }
+    // As bytes, because half of a surrogate pair is no text. It is a string, so that there is no way to fail.
+    serde_json::Deserializer::from_str(json).deserialize_bytes(Key).unwrap_or(Cow::Borrowed(inner))
 }
 
 /// Kept aside because `place` cannot be read.
@@ -169,53 +281,7 @@ macro_rules! object {
 }
 pub(crate) use object;
 
-struct Members<'t, T>(&'t mut T);
-
-impl<'a, T: Object<'a>> Visitor<'a> for Members<'_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key)? {
-            match self.0.slot(key) {
-                Some(slot) => *slot = Field(Some(map.next_value::<&'a RawValue>()?.get())),
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Elements;
-
-impl<'a> Visitor<'a> for Elements {
-    type Value = Vec<Field<'a>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::new();
-        while let Some(raw) = seq.next_element::<&'a RawValue>()? {
-            found.push(Field(Some(raw.get())));
-        }
-        Ok(found)
-    }
-}
-
 struct Key;
-
-impl<'a> DeserializeSeed<'a> for Key {
-    type Value = Cow<'a, [u8]>;
-
-    fn deserialize<D: serde::Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_bytes(self)
-    }
-}
 
 impl<'a> Visitor<'a> for Key {
     type Value = Cow<'a, [u8]>;
@@ -233,16 +299,25 @@ impl<'a> Visitor<'a> for Key {
     }
 }
 
+/// The value that is `json`, for tests: its index lives on.
+#[cfg(test)]
+pub(crate) fn root_of(json: &str) -> Field<'_> {
+    let document = Document::parse(json.as_bytes());
+    document.map_or_else(Field::default, |document| Field(document.0.leak()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
 
     object! {
         struct Two { one = b"one", two = b"two", }
     }
 
     fn field(json: &str) -> Field<'_> {
-        Field::document(json.as_bytes()).unwrap()
+        root_of(json)
     }
 
     fn text(json: &str) -> Option<Cow<'_, str>> {
@@ -283,7 +358,7 @@ mod tests {
         assert!(field("[]").object::<Two>().is_none());
         assert!(field("null").object::<Two>().is_none());
         assert!(field("{}").list().is_none());
-        assert_eq!(field(r#"[1, null ,{"a":[2]}]"#).list().unwrap().len(), 3);
+        assert_eq!(field(r#"[1, null ,{"a":[2]}]"#).list().unwrap().count(), 3);
         for blank in ["null", "\"\"", "{ }", "[\n]"] {
             assert!(field(blank).is_blank(), "{blank}");
         }
@@ -309,10 +384,64 @@ mod tests {
         );
     }
 
+    /// JSON of all forms with white space, escapes and repeated keys, as it may come.
+    fn any_json() -> impl Strategy<Value = String> {
+        let space = || prop::sample::select(vec!["", "", "", " ", "\n\t", "\r "]);
+        let string = || {
+            prop::sample::select(vec![
+                r#""""#,
+                r#""a""#,
+                r#""\u0061""#,
+                r#""\"\\""#,
+                r#""]},:""#,
+                r#""\ud83d""#,
+                r#""안""#,
+            ])
+        };
+        let scalar = prop::sample::select(vec!["null", "true", "false", "0", "-1.50e+3", "12345678901234567890"]);
+        let leaf = prop_oneof![scalar.prop_map(str::to_owned), string().prop_map(str::to_owned)];
+        let any = leaf.prop_recursive(5, 60, 6, move |inner| {
+            let element = (space(), inner.clone(), space()).prop_map(|(a, json, b)| format!("{a}{json}{b}"));
+            let member =
+                (space(), string(), space(), element.clone()).prop_map(|(a, k, b, v)| format!("{a}{k}{b}:{v}"));
+            prop_oneof![
+                (space(), prop::collection::vec(element, 0..5)).prop_map(|(a, all)| format!("[{a}{}]", all.join(","))),
+                (space(), prop::collection::vec(member, 0..5)).prop_map(|(a, all)| format!("{{{a}{}}}", all.join(","))),
+            ]
+        });
+        (space(), any, space()).prop_map(|(a, json, b)| format!("{a}{json}{b}"))
+    }
+
+    /// Whether `field`, whose text is `json`, is what serde_json reads there, down to the last value.
+    fn is_as_serde_json_reads(field: Field<'_>, json: &str) {
+        assert_eq!(field.raw(), Some(json));
+        let elements: Option<Vec<&RawValue>> = serde_json::from_str(json).ok();
+        assert_eq!(field.list().is_some(), elements.is_some());
+        let mut found = field.list().unwrap_or_default();
+        for element in elements.unwrap_or_default() {
+            is_as_serde_json_reads(found.next().unwrap(), element.get());
+        }
+        assert!(found.next().is_none());
+        // Keys that are no text can be no `String`.
+        let members: Option<HashMap<String, &RawValue>> = serde_json::from_str(json).ok();
+        let entries = field.object::<Entries>();
+        assert_eq!(entries.is_some(), json.starts_with('{'));
+        for (key, value) in members.into_iter().flatten() {
+            is_as_serde_json_reads(entries.as_ref().unwrap().get(&key), value.get());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_are_where_serde_json_finds_them(json in any_json()) {
+            is_as_serde_json_reads(field(&json), json.trim());
+        }
+    }
+
     #[test]
     fn only_one_whole_value_in_utf_8_is_a_document() {
         for bad in [&b""[..], b"{", b"{} {}", b"\xff", b"\"\xed\xa0\x80\"", b"{\"a\":01}", b"nul"] {
-            assert!(Field::document(bad).is_none());
+            assert!(Document::parse(bad).is_none());
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(field(&deep).list().is_some());

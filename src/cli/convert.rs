@@ -77,7 +77,7 @@ pub(super) async fn run(options: Options) -> Done {
     }
     let now = (app::system_clock())();
     let headers = (provider.sign)(&Secret::new(KEY), URL, &body, now);
-    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let headers = headers.into_iter().map(|(name, value)| (name.into(), value)).collect();
     let webhook = RawWebhook { headers, body, received_at: now };
 
     let bench = Bench::open(&options, provider, channel).await?;

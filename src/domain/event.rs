@@ -3,7 +3,7 @@
 use super::account::Account;
 use super::address::Address;
 use super::conversation::{Conversation, Sighting};
-use super::ids::{AccountId, ConversationId, EventId, MessageId};
+use super::ids::{AccountId, ConversationId, EventId, MessageId, v5};
 use super::message::Message;
 use super::sms::SmsMessage;
 use super::time::Timestamp;
@@ -146,7 +146,7 @@ pub struct ChannelEvent {
 impl ChannelEvent {
     /// UUIDv5(account, `"channel_event:<provider key>"`).
     pub fn id_of(account: AccountId, provider_key: &str) -> Uuid {
-        Uuid::new_v5(&account.0, format!("channel_event:{provider_key}").as_bytes())
+        v5(account.0, &["channel_event:", provider_key])
     }
 }
 

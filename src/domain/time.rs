@@ -59,7 +59,38 @@ impl Timestamp {
     /// Reads RFC 3339 with a fraction of any length and any offset, and the near misses that real senders
     /// produce: a space instead of `T`, an offset without a colon, no offset at all (taken as UTC).
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
+        Self::parse_usual(text).or_else(|| Self::parse_any(text.trim()))
+    }
+
+    /// `2026-01-02T03:04:05Z`, with or without a fraction, which is how nearly every time comes; several times as fast
+    /// as a parser for all forms. Whatever it does not take may still be a time.
+    fn parse_usual(text: &str) -> Option<Self> {
+        let (head, zone) = text.as_bytes().split_first_chunk::<19>()?;
+        let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2] = *head else {
+            return None;
+        };
+        let (year, month, day) = (number(&[y1, y2, y3, y4])?, number(&[mo1, mo2])?, number(&[d1, d2])?);
+        let (hour, minute, second) = (number(&[h1, h2])?, number(&[mi1, mi2])?, number(&[s1, s2])?);
+        // A leap second is left to whoever knows more about it.
+        if day == 0 || day > days_in(year, month) || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let micros = match zone {
+            [b'Z'] => 0,
+            [b'.', fraction @ .., b'Z'] if !fraction.is_empty() => {
+                let (micros, finer) = fraction.split_at(fraction.len().min(6));
+                if !finer.iter().all(u8::is_ascii_digit) {
+                    return None;
+                }
+                (micros.len()..6).fold(number(micros)?, |micros, _| micros * 10)
+            }
+            _ => return None,
+        };
+        let seconds = ((days_since_epoch(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+        Some(Self(seconds * 1_000_000 + micros))
+    }
+
+    fn parse_any(text: &str) -> Option<Self> {
         let moment: DateTime<FixedOffset> = DateTime::parse_from_rfc3339(text)
             .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
             .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
@@ -73,6 +104,81 @@ impl Timestamp {
     }
 }
 
+/// A moment as people write it, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Civil {
+    /// From 0 to 9999.
+    pub year: u64,
+    /// From 1.
+    pub month: u64,
+    /// From 1.
+    pub day: u64,
+    /// From 0, like all that follows.
+    pub hour: u64,
+    /// Of the hour.
+    pub minute: u64,
+    /// Of the minute.
+    pub second: u64,
+    /// Of the second.
+    pub micros: u64,
+}
+
+/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: years with four digits, which is all that receivers read.
+const FIRST: i64 = -62_167_219_200_000_000;
+const LAST: i64 = 253_402_300_799_999_999;
+
+impl From<Timestamp> for Civil {
+    /// A moment outside of the years that have four digits becomes the nearest one inside.
+    fn from(moment: Timestamp) -> Self {
+        let micros = (moment.0.clamp(FIRST, LAST) - FIRST).cast_unsigned();
+        let seconds = micros / 1_000_000;
+        // Years begin in March here, so that the day that some years have more is their last. Counted from March of the
+        // year -400, so that nothing is negative.
+        let days = seconds / 86_400 + DAYS_IN_400_YEARS - 60;
+        let era = days / DAYS_IN_400_YEARS;
+        let day_of_era = days % DAYS_IN_400_YEARS;
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month = (5 * day_of_year + 2) / 153; // from March on; five months have 153 days
+        let is_next_year = month >= 10;
+        Self {
+            year: (era * 400 + year_of_era + u64::from(is_next_year)).saturating_sub(400),
+            month: if is_next_year { month - 9 } else { month + 3 },
+            day: day_of_year - (153 * month + 2) / 5 + 1,
+            hour: seconds / 3_600 % 24,
+            minute: seconds / 60 % 60,
+            second: seconds % 60,
+            micros: micros % 1_000_000,
+        }
+    }
+}
+
+const DAYS_IN_400_YEARS: u64 = 146_097;
+
+/// Of a date of the years from 0 to 9999.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March, as above.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+/// 0 for a month that there is not.
+fn days_in(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
+}
+
+/// The value of a few digits; `None` when one of them is none.
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
+}
+
 /// A duration in microseconds, saturating.
 pub fn micros_of(d: Duration) -> i64 {
     i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
@@ -81,6 +187,7 @@ pub fn micros_of(d: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn fractions_of_any_length_are_truncated_and_offsets_applied() {
@@ -103,6 +210,54 @@ mod tests {
         for text in ["", "yesterday", "1721980147", "2024-13-01T00:00:00Z", "2024-07-26"] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
+    }
+
+    proptest! {
+        /// The short way takes nothing that the long way does not, and both find the same.
+        #[test]
+        fn usual_times_are_read_as_any_other(
+            text in r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{0,12})?Z",
+        ) {
+            let usual = Timestamp::parse_usual(&text);
+            if usual.is_some() {
+                prop_assert_eq!(usual, Timestamp::parse_any(&text));
+            } else if !text.contains(":60") && !text.contains(".Z") {
+                prop_assert_eq!(Timestamp::parse_any(&text), None);
+            }
+        }
+
+        #[test]
+        fn near_misses_are_not_read_otherwise(
+            at in FIRST..=LAST, place in 0_usize..27, other in proptest::char::range(' ', '~'),
+        ) {
+            let mut text: Vec<char> = written(at).chars().collect();
+            text[place] = other;
+            let text: String = text.into_iter().collect();
+            prop_assert_eq!(Timestamp::parse(&text), Timestamp::parse_any(text.trim()), "{}", text);
+        }
+
+        #[test]
+        fn calendars_agree(at in FIRST..=LAST) {
+            let ours = written(at);
+            let theirs = Timestamp(at).utc().unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+            prop_assert_eq!(&ours, &theirs);
+            prop_assert_eq!(Timestamp::parse_usual(&ours), Some(Timestamp(at)));
+        }
+    }
+
+    fn written(at: i64) -> String {
+        let Civil { year, month, day, hour, minute, second, micros } = Timestamp(at).into();
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    }
+
+    #[test]
+    fn every_day_has_its_date() {
+        for day in (FIRST..=LAST).step_by(86_400_000_000) {
+            assert_eq!(Timestamp::parse_usual(&written(day)), Some(Timestamp(day)));
+        }
+        assert_eq!(written(i64::MIN), "0000-01-01T00:00:00.000000Z");
+        assert_eq!(written(i64::MAX), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(written(0), "1970-01-01T00:00:00.000000Z");
     }
 
     #[test]

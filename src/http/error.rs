@@ -36,7 +36,7 @@ impl Problem {
         let (code, status, reason, message) = self.parts();
         let body = format!(
             r#"{{"error":{{"status":"{status}","reason":"{reason}","message":"{message}","request_id":"{}"}}}}"#,
-            request_id.0
+            request_id.as_str()
         );
         (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }

@@ -5,6 +5,7 @@ pub mod health;
 mod patience;
 pub mod receiver;
 pub mod request_id;
+pub mod routes;
 pub mod server;
 pub mod webhook;
 
@@ -12,9 +13,8 @@ use crate::domain::time::Clock;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::store::Store;
-use axum::Router;
-use axum::routing::{get, post};
 use health::Trouble;
+pub use routes::router;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -42,17 +42,4 @@ pub struct Gateway {
     pub trouble: Trouble,
     /// Set when the process is about to end.
     pub draining: CancellationToken,
-}
-
-/// The gateway's routes.
-pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
-        .route("/v1.0/conversation/accounts/{account_id}", post(webhook::receive))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .fallback(error::no_route)
-        .method_not_allowed_fallback(error::no_method)
-        .layer(axum::middleware::from_fn(request_id::attach))
-        .with_state(gateway)
 }

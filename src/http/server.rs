@@ -3,12 +3,12 @@
 //! axum's own sets no timer, so a head that arrives one byte a second would hold a connection for ever. This one
 //! bounds the time of a head, the number of connections, and the time of a drain.
 
-use super::patience::{Patient, Phase};
-use axum::Router;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use super::patience::{Bytes, Phase, Watch};
+use super::routes::Routes;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,11 +37,11 @@ const HEAD: usize = 64 * 1024;
 /// After an error that is not one connection's, accepting rests: out of file descriptors, most likely.
 const REST: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `drain`, then finishes what is under way.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain: CancellationToken) {
+/// Serves `routes` until `drain`, then finishes what is under way.
+pub async fn serve(listener: TcpListener, routes: impl Into<Routes>, limits: Limits, drain: CancellationToken) {
+    let routes = routes.into();
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE.max(limits.header_timeout)).max_buf_size(HEAD);
-    let app = TowerToHyperService::new(router);
+    http.header_read_timeout(None).max_buf_size(HEAD); // the time of a head is watched below
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let open = GracefulShutdown::new();
     loop {
@@ -61,21 +61,22 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain:
         // Answers are small; waiting to fill a packet only makes them late. A socket that refuses is about to close.
         stream.set_nodelay(true).ok();
         let phase = Phase::default();
-        let io = TokioIo::new(Patient::new(stream, limits.header_timeout, phase.clone()));
-        let app = app.clone();
+        let io = TokioIo::new(Bytes::new(stream, phase.clone()));
+        let watch = Watch::new(phase.clone(), limits.header_timeout, IDLE.max(limits.header_timeout));
+        let answering = Arc::new(routes.connection());
         let service = service_fn(move |request| {
             phase.busy();
-            let (answer, phase) = (app.call(request), phase.clone());
+            let (answering, phase) = (answering.clone(), phase.clone());
             async move {
-                let answer = answer.await;
+                let answer = answering.answer(request).await;
                 phase.idle();
-                answer
+                Ok::<_, Infallible>(answer)
             }
         });
         let connection = open.watch(http.serve_connection(io, service));
         tokio::spawn(async move {
-            // Whatever goes wrong on a connection is the peer's: it went away, or spoke no HTTP.
-            connection.await.ok();
+            // Whatever goes wrong on a connection is the peer's: it went away, was too slow, or spoke no HTTP.
+            watch.over(connection).await;
             drop(place);
         });
     }

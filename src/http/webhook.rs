@@ -4,23 +4,26 @@
 //! may take a 4xx for final.
 
 use super::Gateway;
+use super::patience::Timer;
 use super::request_id::RequestId;
 use crate::domain::event::End;
 use crate::domain::ids::AccountId;
 use crate::domain::webhook::RawWebhook;
 use crate::ingest::{Refusal, Report};
-use crate::metrics::Metrics;
+use crate::metrics::WEBHOOK_OUTCOMES;
 use crate::store::StoreError;
 use axum::Extension;
-use axum::body::Body;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
+use prometheus::IntCounter;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -43,7 +46,11 @@ impl Budget {
     }
 }
 
-/// How a webhook request ended.
+/// What is held until the store is done with a body.
+type Hold = Box<dyn Send + Sync>;
+
+/// How a webhook request ended, in the order of [`WEBHOOK_OUTCOMES`].
+#[derive(Clone, Copy, Debug)]
 enum Outcome {
     Committed,
     UnknownAccount,
@@ -56,20 +63,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    const fn word(&self) -> &'static str {
-        match self {
-            Self::Committed => "committed",
-            Self::UnknownAccount => "unknown_account",
-            Self::Unverified => "unverified",
-            Self::TooLarge => "too_large",
-            Self::Slow => "slow",
-            Self::Broken => "broken",
-            Self::Overloaded => "overloaded",
-            Self::Unavailable => "unavailable",
-        }
-    }
-
-    fn answer(&self) -> Response {
+    fn answer(self) -> Response {
         match self {
             Self::Committed => StatusCode::OK.into_response(),
             Self::UnknownAccount => StatusCode::NOT_FOUND.into_response(),
@@ -84,72 +78,143 @@ impl Outcome {
     }
 }
 
+/// The route of one account's webhooks, for requests that come through the router.
 pub(super) async fn receive(
-    State(gateway): State<Arc<Gateway>>,
+    State(intake): State<Arc<Intake>>,
     account: Result<Path<String>, PathRejection>,
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let timer = gateway.metrics.webhook_seconds.start_timer();
     // A path that is no text names no account, like any other that names none.
     let account = account.map(|Path(account)| account).unwrap_or_default();
-    let outcome = handle(&gateway, &account, request_id, request).await;
-    gateway.metrics.webhooks.with_label_values(&[outcome.word()]).inc();
-    timer.observe_duration();
-    outcome.answer()
+    let (head, body) = request.into_parts();
+    intake.receive(&account, &request_id, &head.headers, body, &Timer::default()).await
 }
 
-async fn handle(gateway: &Arc<Gateway>, account: &str, request_id: RequestId, request: Request) -> Outcome {
-    let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
-    let Some((account_id, desk)) = account_id.and_then(|id| Some((id, gateway.ingest.desk(id)?))) else {
-        // Something was sent that will never be read: reading it first lets the sender read the answer.
-        discard(request.into_body(), gateway).await;
-        return Outcome::UnknownAccount;
-    };
-    let (head, body) = request.into_parts();
-    let (body, hold) = match tokio::time::timeout(gateway.body_timeout, read(body, &head.headers, gateway)).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(outcome)) => return outcome,
-        Err(_) => return Outcome::Slow,
-    };
-    let headers = text_headers(&head.headers, desk.headers());
-    let webhook = RawWebhook { headers, body, received_at: (gateway.clock)() };
-    // A commit goes on when its sender hangs up or our patience ends, and must be counted.
-    let (mine, id) = (gateway.clone(), request_id.0.clone());
-    let accept = async move {
-        let desk = mine.ingest.desk(account_id)?;
-        let accepted = mine.ingest.accept(desk, webhook, id, Box::new(hold)).await;
-        if let Ok(report) = &accepted {
-            count(&mine.metrics, report);
+/// Where webhooks are taken in, with the counters at hand that every one of them needs: looking one up by its labels
+/// takes as long as reading a short webhook.
+pub(super) struct Intake {
+    gateway: Arc<Gateway>,
+    /// By [`Outcome`].
+    outcomes: [IntCounter; WEBHOOK_OUTCOMES.len()],
+    stored: IntCounter,
+    duplicate: IntCounter,
+}
+
+impl Intake {
+    pub(super) fn new(gateway: Arc<Gateway>) -> Self {
+        let metrics = &gateway.metrics;
+        Self {
+            outcomes: WEBHOOK_OUTCOMES.map(|outcome| metrics.webhooks.with_label_values(&[outcome])),
+            stored: metrics.events.with_label_values(&["stored", ""]),
+            duplicate: metrics.events.with_label_values(&["duplicate", ""]),
+            gateway,
         }
-        Some(accepted)
-    };
-    let accepted = Unstoppable::new(AssertUnwindSafe(accept).catch_unwind());
-    match tokio::time::timeout(gateway.commit_timeout, accepted).await {
-        Ok(Ok(Some(Ok(_)))) => Outcome::Committed,
-        Ok(Ok(Some(Err(Refusal::Unverified(error))))) => {
-            gateway.metrics.unverified.with_label_values(&[error.as_str()]).inc();
-            tracing::warn!(account.id = account, request.id = request_id.0, reason = %error, "a webhook was refused");
-            Outcome::Unverified
-        }
-        Ok(Ok(Some(Err(Refusal::Store(error))))) => {
-            if gateway.trouble.note((gateway.clock)(), &error.to_string()) {
-                tracing::error!(
-                    account.id = account,
-                    request.id = request_id.0,
-                    error = &error as &dyn std::error::Error,
-                    "webhooks cannot be kept"
-                );
+    }
+
+    /// Takes in one request.
+    pub(super) async fn receive<B>(
+        self: &Arc<Self>,
+        account: &str,
+        request_id: &RequestId,
+        headers: &HeaderMap,
+        body: B,
+        timer: &Timer,
+    ) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let time = self.gateway.metrics.webhook_seconds.start_timer();
+        let outcome = self.handle(account, request_id, headers, body, timer).await;
+        self.outcomes[outcome as usize].inc();
+        time.observe_duration();
+        outcome.answer()
+    }
+
+    async fn handle<B>(
+        self: &Arc<Self>,
+        account: &str,
+        request_id: &RequestId,
+        headers: &HeaderMap,
+        body: B,
+        timer: &Timer,
+    ) -> Outcome
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let gateway = &self.gateway;
+        let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
+        let Some(desk) = account_id.and_then(|id| gateway.ingest.desk_to_keep(id)) else {
+            // Something was sent that will never be read: reading it first lets the sender read the answer.
+            discard(body, gateway).await;
+            return Outcome::UnknownAccount;
+        };
+        let (body, hold) = match timer.within(gateway.body_timeout, pin!(read(body, headers, gateway))).await {
+            Some(Ok(read)) => read,
+            Some(Err(outcome)) => return outcome,
+            None => return Outcome::Slow,
+        };
+        let headers = text_headers(headers, desk.headers());
+        let webhook = RawWebhook { headers, body, received_at: (gateway.clock)() };
+        // A commit goes on when its sender hangs up or our patience ends, and must be counted.
+        let (mine, id) = (self.clone(), request_id.as_str().to_owned());
+        let accept = async move {
+            let accepted = mine.gateway.ingest.accept(&desk, webhook, id, hold).await;
+            if let Ok(report) = &accepted {
+                mine.count(report);
             }
-            if matches!(error, StoreError::Overloaded) { Outcome::Overloaded } else { Outcome::Unavailable }
-        }
-        // Its panic was printed where it happened.
-        Ok(Ok(None) | Err(_)) => Outcome::Unavailable,
-        Err(_) => {
-            if gateway.trouble.note((gateway.clock)(), "a commit took too long") {
-                tracing::error!(account.id = account, request.id = request_id.0, "commits take too long");
+            accepted
+        };
+        let accepted = Unstoppable::new(AssertUnwindSafe(accept).catch_unwind());
+        match timer.within(gateway.commit_timeout, accepted).await {
+            Some(Ok(Ok(_))) => Outcome::Committed,
+            Some(Ok(Err(Refusal::Unverified(error)))) => {
+                gateway.metrics.unverified.with_label_values(&[error.as_str()]).inc();
+                let id = request_id.as_str();
+                tracing::warn!(account.id = account, request.id = id, reason = %error, "a webhook was refused");
+                Outcome::Unverified
             }
-            Outcome::Unavailable
+            Some(Ok(Err(Refusal::Store(error)))) => {
+                if gateway.trouble.note((gateway.clock)(), &error.to_string()) {
+                    tracing::error!(
+                        account.id = account,
+                        request.id = request_id.as_str(),
+                        error = &error as &dyn std::error::Error,
+                        "webhooks cannot be kept"
+                    );
+                }
+                if matches!(error, StoreError::Overloaded) { Outcome::Overloaded } else { Outcome::Unavailable }
+            }
+            // Its panic was printed where it happened.
+            Some(Err(_)) => Outcome::Unavailable,
+            None => {
+                if gateway.trouble.note((gateway.clock)(), "a commit took too long") {
+                    tracing::error!(account.id = account, request.id = request_id.as_str(), "commits take too long");
+                }
+                Outcome::Unavailable
+            }
+        }
+    }
+
+    fn count(&self, report: &Report) {
+        let metrics = &self.gateway.metrics;
+        for end in &report.ends {
+            match end {
+                End::Stored => self.stored.inc(),
+                End::Duplicate { conflict } => {
+                    self.duplicate.inc();
+                    if *conflict {
+                        metrics.conflicts.inc();
+                    }
+                }
+                End::Quarantined(why) => {
+                    metrics.events.with_label_values(&[end.state(), why.reason.as_str()]).inc();
+                }
+                End::Ignored => metrics.events.with_label_values(&[end.state(), "empty"]).inc(),
+            }
+        }
+        for oddity in &report.oddities {
+            metrics.oddities.with_label_values(&[oddity.as_str()]).inc();
         }
     }
 }
@@ -185,20 +250,21 @@ impl<T: Send + 'static> Drop for Unstoppable<T> {
     }
 }
 
-/// The whole body with its share of the budget.
-async fn read(
-    mut body: Body,
-    headers: &HeaderMap,
-    gateway: &Gateway,
-) -> Result<(Vec<u8>, Vec<OwnedSemaphorePermit>), Outcome> {
+/// The whole body, and its share of the budget, to be held as long as there is one.
+async fn read<B>(mut body: B, headers: &HeaderMap, gateway: &Gateway) -> Result<(Vec<u8>, Hold), Outcome>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > gateway.max_body_bytes) {
         discard(body, gateway).await;
         return Err(Outcome::TooLarge);
     }
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(16 * 1024));
-    let mut hold = Vec::with_capacity(1);
-    while let Some(frame) = body.frame().await {
+    let mut hold: Option<OwnedSemaphorePermit> = None;
+    // Asking a body that says that it is at its end would mean waiting for the connection to notice.
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
         let frame = frame.map_err(|_| Outcome::Broken)?;
         let Some(data) = frame.data_ref() else { continue };
         if bytes.len() + data.len() > gateway.max_body_bytes {
@@ -206,17 +272,24 @@ async fn read(
             discard(body, gateway).await;
             return Err(Outcome::TooLarge);
         }
-        hold.push(gateway.budget.take(data.len()).ok_or(Outcome::Overloaded)?);
+        let share = gateway.budget.take(data.len()).ok_or(Outcome::Overloaded)?;
+        match &mut hold {
+            Some(hold) => hold.merge(share),
+            None => hold = Some(share),
+        }
         bytes.extend_from_slice(data);
     }
-    Ok((bytes, hold))
+    Ok((bytes, Box::new(hold)))
 }
 
-async fn discard(mut body: Body, gateway: &Gateway) {
+async fn discard<B>(mut body: B, gateway: &Gateway)
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     let all = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, bytes::Bytes::len);
+            seen += frame.data_ref().map_or(0, Bytes::len);
             if seen > DISCARD {
                 break;
             }
@@ -227,24 +300,38 @@ async fn discard(mut body: Body, gateway: &Gateway) {
 }
 
 /// Those of the wanted headers, their names in lower case, whose value is text: anything else cannot be a signature.
-fn text_headers(headers: &HeaderMap, wanted: &[&str]) -> Vec<(String, String)> {
-    let all = wanted.iter().flat_map(|&name| headers.get_all(name).iter().map(move |value| (name, value)));
-    all.filter_map(|(name, value)| Some((name.to_owned(), value.to_str().ok()?.to_owned()))).collect()
+fn text_headers(headers: &HeaderMap, wanted: &[&'static str]) -> Vec<(Cow<'static, str>, String)> {
+    let mut found = Vec::with_capacity(wanted.len());
+    for &name in wanted {
+        let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        found.extend(texts.map(|text| (Cow::Borrowed(name), text.to_owned())));
+    }
+    found
 }
 
-fn count(metrics: &Metrics, report: &Report) {
-    for end in &report.ends {
-        let reason = match end {
-            End::Quarantined(quarantine) => quarantine.reason.as_str(),
-            End::Ignored => "empty",
-            End::Stored | End::Duplicate { .. } => "",
-        };
-        metrics.events.with_label_values(&[end.state(), reason]).inc();
-        if matches!(end, End::Duplicate { conflict: true }) {
-            metrics.conflicts.inc();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_is_counted_under_its_word() {
+        use Outcome::{Broken, Committed, Overloaded, Slow, TooLarge, Unavailable, UnknownAccount, Unverified};
+        for (outcome, status, word) in [
+            (Committed, 200, "committed"),
+            (UnknownAccount, 404, "unknown_account"),
+            (Unverified, 401, "unverified"),
+            (TooLarge, 413, "too_large"),
+            (Slow, 408, "slow"),
+            (Broken, 400, "broken"),
+            (Overloaded, 503, "overloaded"),
+            (Unavailable, 503, "unavailable"),
+        ] {
+            assert_eq!(WEBHOOK_OUTCOMES[outcome as usize], word);
+            let answer = outcome.answer();
+            assert_eq!(
+                (answer.status().as_u16(), answer.headers().contains_key("retry-after")),
+                (status, status == 503)
+            );
         }
-    }
-    for oddity in &report.oddities {
-        metrics.oddities.with_label_values(&[oddity.as_str()]).inc();
     }
 }

@@ -13,14 +13,14 @@ use crate::domain::ids::AccountId;
 use crate::domain::webhook::RawWebhook;
 use crate::store::inbound::{Inbound, Outlet, Prepared};
 use crate::store::{Store, StoreError};
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 
 /// Accepts the webhooks of every configured account.
 pub struct Ingest {
     store: Arc<dyn Store>,
     outlet: Arc<Outlet>,
-    desks: HashMap<AccountId, Desk>,
+    desks: HashMap<AccountId, Arc<Desk>>,
 }
 
 /// Where the webhooks of one account are understood.
@@ -65,14 +65,22 @@ impl Ingest {
     ) -> Self {
         let desks = accounts
             .into_iter()
-            .map(|(account, adapter)| (account.id, Desk { account: Arc::new(account), adapter: Arc::from(adapter) }))
+            .map(|(account, adapter)| {
+                let (account, adapter) = (Arc::new(account), Arc::from(adapter));
+                (account.id, Arc::new(Desk { account, adapter }))
+            })
             .collect();
         Self { store, outlet, desks }
     }
 
     /// The desk of an account; `None` for an account that is not configured.
     pub fn desk(&self, account: AccountId) -> Option<&Desk> {
-        self.desks.get(&account)
+        self.desks.get(&account).map(|desk| &**desk)
+    }
+
+    /// The same, for whoever goes on when the request is gone.
+    pub fn desk_to_keep(&self, account: AccountId) -> Option<Arc<Desk>> {
+        self.desks.get(&account).cloned()
     }
 
     fn prepare(&self, desk: &Desk, events: Vec<InboundEvent>) -> Vec<Prepared> {
@@ -99,17 +107,13 @@ impl Ingest {
     fn inbound(
         &self,
         desk: &Desk,
-        webhook: RawWebhook,
+        mut webhook: RawWebhook,
         request_id: String,
         events: Vec<InboundEvent>,
         hold: Box<dyn Send + Sync>,
     ) -> Inbound {
-        let headers = desk
-            .adapter
-            .kept_headers()
-            .iter()
-            .filter_map(|&name| Some((name, webhook.sole_header(name)?.to_owned())))
-            .collect();
+        let kept = desk.adapter.kept_headers().iter();
+        let headers = kept.filter_map(|&name| Some((name, webhook.take_sole_header(name)?))).collect();
         Inbound {
             account: desk.account.clone(),
             received_at: webhook.received_at,

@@ -1,54 +1,30 @@
 //! The records as VoIPBIN's published documents show them: every key always there, times without a zone.
 
-use super::parts::{FullAddress, Id, MediaExtras, Metadata, Verbatim};
-use super::time::Documented;
-use crate::domain::conversation::Conversation as DomainConversation;
-use crate::domain::event::ChannelEvent as DomainChannelEvent;
-use crate::domain::message::{Direction, Media as DomainMedia, Message as DomainMessage, Status};
+use super::json::{ELEMENT, Json, key};
+use super::parts::{full_address, media_extras, metadata};
+use crate::domain::conversation::Conversation;
+use crate::domain::event::ChannelEvent;
+use crate::domain::message::{Direction, Media, Message, Status};
 use crate::domain::sms::SmsMessage;
-use serde::Serialize;
+use crate::domain::time::Timestamp;
 use uuid::Uuid;
 
 /// A conversation message.
-#[derive(Serialize)]
-pub(super) struct Message<'a> {
-    id: Id,
-    conversation_id: Id,
-    direction: &'static str,
-    status: &'static str,
-    reference_type: &'static str,
-    reference_id: &'a str,
-    source: FullAddress<'a>,
-    text: &'a str,
-    medias: Vec<Media<'a>>,
-    tm_create: Documented,
-    tm_update: Documented,
-    tm_delete: Documented,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Metadata<'a, FullAddress<'a>>>,
+pub(super) fn message(json: &mut Json, message: &Message) {
+    json.id(key!("id"), message.id.0);
+    json.id(key!("conversation_id"), message.conversation_id.0);
+    json.word(key!("direction"), message.direction.as_str());
+    json.word(key!("status"), status(message));
+    json.word(key!("reference_type"), message.reference_type);
+    json.text(key!("reference_id"), &message.dialog_id);
+    full_address(json, key!("source"), &message.source);
+    json.text(key!("text"), &message.text);
+    json.list(key!("medias"), &message.medias, |json, one| media(json, one, message));
+    times(json, message.tm_create, message.tm_update, message.tm_delete);
+    metadata(json, &message.metadata, full_address);
 }
 
-impl<'a> From<&'a DomainMessage> for Message<'a> {
-    fn from(message: &'a DomainMessage) -> Self {
-        Self {
-            id: Id(message.id.0),
-            conversation_id: Id(message.conversation_id.0),
-            direction: message.direction.as_str(),
-            status: status(message),
-            reference_type: message.reference_type,
-            reference_id: &message.dialog_id,
-            source: FullAddress::from(&message.source),
-            text: &message.text,
-            medias: message.medias.iter().map(|media| Media::new(media, message)).collect(),
-            tm_create: Documented(Some(message.tm_create)),
-            tm_update: Documented(Some(message.tm_update)),
-            tm_delete: Documented(message.tm_delete),
-            metadata: Metadata::of(&message.metadata),
-        }
-    }
-}
-
-fn status(message: &DomainMessage) -> &'static str {
+fn status(message: &Message) -> &'static str {
     match (message.direction, message.status) {
         (Direction::Incoming, _) | (_, Status::Received) => "received",
         (_, Status::Sending) => "sending",
@@ -57,150 +33,70 @@ fn status(message: &DomainMessage) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct Media<'a> {
-    id: Id,
-    r#type: &'static str,
-    filename: &'a str,
-    tm_create: Documented,
-    tm_update: Documented,
-    tm_delete: Documented,
-    #[serde(flatten)]
-    extras: MediaExtras<'a>,
+fn media(json: &mut Json, media: &Media, message: &Message) {
+    json.object(ELEMENT, |json| {
+        json.id(key!("id"), media.id.0);
+        json.word(key!("type"), media.kind.as_str());
+        json.text(key!("filename"), media.filename.as_deref().unwrap_or_default());
+        times(json, message.tm_create, message.tm_update, message.tm_delete);
+        media_extras(json, media);
+    });
 }
 
-impl<'a> Media<'a> {
-    fn new(media: &'a DomainMedia, message: &DomainMessage) -> Self {
-        Self {
-            id: Id(media.id.0),
-            r#type: media.kind.as_str(),
-            filename: media.filename.as_deref().unwrap_or_default(),
-            tm_create: Documented(Some(message.tm_create)),
-            tm_update: Documented(Some(message.tm_update)),
-            tm_delete: Documented(message.tm_delete),
-            extras: MediaExtras::from(media),
-        }
-    }
+fn times(json: &mut Json, create: Timestamp, update: Timestamp, delete: Option<Timestamp>) {
+    json.documented(key!("tm_create"), Some(create));
+    json.documented(key!("tm_update"), Some(update));
+    json.documented(key!("tm_delete"), delete);
 }
 
 /// A conversation.
-#[derive(Serialize)]
-pub(super) struct Conversation<'a> {
-    id: Id,
-    customer_id: Id,
-    owner_type: &'static str,
-    owner_id: Id,
-    account_id: Id,
-    name: String,
-    detail: String,
-    reference_type: &'static str,
-    reference_id: &'a str,
-    source: FullAddress<'a>,
-    participants: [FullAddress<'a>; 2],
-    r#type: &'static str,
-    dialog_id: &'a str,
-    #[serde(rename = "self")]
-    own: FullAddress<'a>,
-    peer: FullAddress<'a>,
-    tm_create: Documented,
-    tm_update: Documented,
-    tm_delete: Documented,
-}
-
-impl<'a> From<&'a DomainConversation> for Conversation<'a> {
-    fn from(conversation: &'a DomainConversation) -> Self {
-        let own = || FullAddress::from(&conversation.own);
-        let peer = || FullAddress::from(&conversation.peer);
-        let kind = conversation.channel.reference_type();
-        Self {
-            id: Id(conversation.id.0),
-            customer_id: Id(conversation.customer_id.0),
-            owner_type: "",
-            owner_id: Id(Uuid::nil()),
-            account_id: Id(conversation.account_id.0),
-            name: conversation.name(),
-            detail: conversation.detail(),
-            reference_type: kind,
-            reference_id: &conversation.dialog_id,
-            source: peer(),
-            participants: [own(), peer()],
-            r#type: kind,
-            dialog_id: &conversation.dialog_id,
-            own: own(),
-            peer: peer(),
-            tm_create: Documented(Some(conversation.tm_create)),
-            tm_update: Documented(Some(conversation.tm_update.unwrap_or(conversation.tm_create))),
-            tm_delete: Documented(conversation.tm_delete),
-        }
-    }
+pub(super) fn conversation(json: &mut Json, conversation: &Conversation) {
+    let kind = conversation.channel.reference_type();
+    let (own, peer) = (&conversation.own, &conversation.peer);
+    json.id(key!("id"), conversation.id.0);
+    json.id(key!("customer_id"), conversation.customer_id.0);
+    json.word(key!("owner_type"), "");
+    json.id(key!("owner_id"), Uuid::nil());
+    json.id(key!("account_id"), conversation.account_id.0);
+    json.text(key!("name"), &conversation.name());
+    json.text(key!("detail"), &conversation.detail());
+    json.word(key!("reference_type"), kind);
+    json.text(key!("reference_id"), &conversation.dialog_id);
+    full_address(json, key!("source"), peer);
+    json.list(key!("participants"), [own, peer], |json, address| full_address(json, ELEMENT, address));
+    json.word(key!("type"), kind);
+    json.text(key!("dialog_id"), &conversation.dialog_id);
+    full_address(json, key!("self"), own);
+    full_address(json, key!("peer"), peer);
+    let created = conversation.tm_create;
+    times(json, created, conversation.tm_update.unwrap_or(created), conversation.tm_delete);
 }
 
 /// An SMS.
-#[derive(Serialize)]
-pub(super) struct Sms<'a> {
-    id: Id,
-    r#type: &'static str,
-    source: FullAddress<'a>,
-    targets: [Target<'a>; 1],
-    text: &'a str,
-    direction: &'static str,
-    tm_create: Documented,
-    tm_update: Documented,
-    tm_delete: Documented,
-}
-
-#[derive(Serialize)]
-struct Target<'a> {
-    destination: FullAddress<'a>,
-    status: &'static str,
-    parts: u32,
-    tm_update: Documented,
-}
-
-impl<'a> From<&'a SmsMessage> for Sms<'a> {
-    fn from(sms: &'a SmsMessage) -> Self {
-        let target = Target {
-            destination: FullAddress::from(&sms.target.destination),
-            status: sms.status_word(),
-            parts: sms.target.parts,
-            tm_update: Documented(Some(sms.tm_update)),
-        };
-        Self {
-            id: Id(sms.id.0),
-            r#type: "sms",
-            source: FullAddress::from(&sms.source),
-            targets: [target],
-            text: &sms.text,
-            direction: sms.direction_word(),
-            tm_create: Documented(Some(sms.tm_create)),
-            tm_update: Documented(Some(sms.tm_update)),
-            tm_delete: Documented(sms.tm_delete),
-        }
-    }
+pub(super) fn sms(json: &mut Json, sms: &SmsMessage) {
+    json.id(key!("id"), sms.id.0);
+    json.word(key!("type"), "sms");
+    full_address(json, key!("source"), &sms.source);
+    json.list(key!("targets"), [&sms.target], |json, target| {
+        json.object(ELEMENT, |json| {
+            full_address(json, key!("destination"), &target.destination);
+            json.word(key!("status"), sms.status_word());
+            json.value(key!("parts"), target.parts);
+            json.documented(key!("tm_update"), Some(sms.tm_update));
+        });
+    });
+    json.text(key!("text"), &sms.text);
+    json.word(key!("direction"), sms.direction_word());
+    times(json, sms.tm_create, sms.tm_update, sms.tm_delete);
 }
 
 /// Something that happened without a message.
-#[derive(Serialize)]
-pub(super) struct ChannelEvent<'a> {
-    id: Id,
-    conversation_id: Id,
-    account_id: Id,
-    kind: &'a str,
-    source: FullAddress<'a>,
-    detail: Verbatim<'a>,
-    tm_create: Documented,
-}
-
-impl<'a> From<&'a DomainChannelEvent> for ChannelEvent<'a> {
-    fn from(event: &'a DomainChannelEvent) -> Self {
-        Self {
-            id: Id(event.id),
-            conversation_id: Id(event.conversation_id.0),
-            account_id: Id(event.account_id.0),
-            kind: &event.kind,
-            source: FullAddress::from(&event.source),
-            detail: Verbatim(&event.detail),
-            tm_create: Documented(Some(event.tm_create)),
-        }
-    }
+pub(super) fn channel_event(json: &mut Json, event: &ChannelEvent) {
+    json.id(key!("id"), event.id);
+    json.id(key!("conversation_id"), event.conversation_id.0);
+    json.id(key!("account_id"), event.account_id.0);
+    json.text(key!("kind"), &event.kind);
+    full_address(json, key!("source"), &event.source);
+    json.verbatim(key!("detail"), &event.detail);
+    json.documented(key!("tm_create"), Some(event.tm_create));
 }

@@ -11,9 +11,7 @@ mod time;
 
 use crate::domain::event::{EventType, Record, Render};
 use crate::domain::format::RecordFormat;
-use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::Formatter;
+use json::{Json, Style, key};
 
 /// Writes events as the bodies that subscribers get.
 #[derive(Clone, Copy, Debug)]
@@ -30,54 +28,34 @@ impl Renderer {
 
 impl Render for Renderer {
     fn body(&self, event_type: EventType, record: Record<'_>) -> Vec<u8> {
-        let name = event_type.as_str();
         let created = event_type.is_creation();
-        match self.format {
-            RecordFormat::Documented => match record {
-                Record::Conversation(conversation) => {
-                    documented_json(name, &documented::Conversation::from(conversation))
-                }
-                Record::Message(message) => documented_json(name, &documented::Message::from(message)),
-                Record::Sms(sms) => documented_json(name, &documented::Sms::from(sms)),
-                Record::ChannelEvent(event) => documented_json(name, &documented::ChannelEvent::from(event)),
-            },
-            RecordFormat::Current => match record {
-                Record::Conversation(conversation) => current_json(name, &current::Conversation::from(conversation)),
-                Record::Message(message) => current_json(name, &current::Message::new(message, created)),
-                Record::Sms(sms) => current_json(name, &current::Sms::new(sms, created)),
-                Record::ChannelEvent(event) => current_json(name, &current::ChannelEvent::from(event)),
-            },
-        }
+        let (style, write): (_, fn(&mut Json, Record<'_>, bool)) = match self.format {
+            RecordFormat::Documented => (Style::Plain, documented),
+            RecordFormat::Current => (Style::Go, current),
+        };
+        Json::document(style, |json| {
+            json.word(key!("type"), event_type.as_str());
+            json.object(key!("data"), |json| write(json, record, created));
+        })
     }
 }
 
-#[derive(Serialize)]
-struct Envelope<'a, D> {
-    r#type: &'a str,
-    data: &'a D,
-}
-
-/// Room for a text message with names in it.
-const USUAL_SIZE: usize = 768;
-
-fn documented_json<D: Serialize>(name: &str, data: &D) -> Vec<u8> {
-    write(json::Plain, name, data)
-}
-
-fn current_json<D: Serialize>(name: &str, data: &D) -> Vec<u8> {
-    write(json::Go, name, data)
-}
-
-fn write<F: Formatter, D: Serialize>(formatter: F, name: &str, data: &D) -> Vec<u8> {
-    let mut out = Vec::with_capacity(USUAL_SIZE);
-    let written = Envelope { r#type: name, data }.serialize(&mut Serializer::with_formatter(&mut out, formatter));
-    // Memory cannot refuse a write and every key is a string, so there is no way to fail; should somebody find
-    // one, half a document must not go out as if it were whole.
-    if written.is_err() {
-        debug_assert!(false, "a record could not be written");
-        out = format!("{{\"type\":\"{name}\",\"data\":null}}").into_bytes();
+fn documented(json: &mut Json, record: Record<'_>, _created: bool) {
+    match record {
+        Record::Conversation(conversation) => documented::conversation(json, conversation),
+        Record::Message(message) => documented::message(json, message),
+        Record::Sms(sms) => documented::sms(json, sms),
+        Record::ChannelEvent(event) => documented::channel_event(json, event),
     }
-    out
+}
+
+fn current(json: &mut Json, record: Record<'_>, created: bool) {
+    match record {
+        Record::Conversation(conversation) => current::conversation(json, conversation),
+        Record::Message(message) => current::message(json, message, created),
+        Record::Sms(sms) => current::sms(json, sms, created),
+        Record::ChannelEvent(event) => current::channel_event(json, event),
+    }
 }
 
 #[cfg(test)]

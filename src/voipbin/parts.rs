@@ -1,334 +1,148 @@
-//! What both record formats have in common: ids, addresses and everything we add to VoIPBIN's records.
+//! What both record formats have in common: addresses and everything we add to VoIPBIN's records.
 //!
 //! Additions come after VoIPBIN's own keys, and an absent or empty one is left out.
 
+use super::json::{ELEMENT, Json, key};
 use crate::domain::address::Address;
-use crate::domain::message;
-use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
-use uuid::Uuid;
+use crate::domain::message::{Emoji, ImageSet, Location, Media, Mention, Metadata, Postback, ProviderStatus, Sticker};
 
-/// A UUID as lower-case text with hyphens.
-pub(super) struct Id(pub(super) Uuid);
-
-impl Serialize for Id {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
-    }
-}
+/// How a format writes an address under a key.
+pub(super) type WriteAddress = fn(&mut Json, &'static str, &Address);
 
 /// An address with all five keys.
-#[derive(Serialize)]
-pub(super) struct FullAddress<'a> {
-    r#type: &'static str,
-    target: &'a str,
-    target_name: &'a str,
-    name: &'static str,
-    detail: &'static str,
-}
-
-impl<'a> From<&'a Address> for FullAddress<'a> {
-    fn from(address: &'a Address) -> Self {
-        let Address { kind, target, target_name } = address;
-        Self { r#type: kind.as_str(), target, target_name, name: "", detail: "" }
-    }
+pub(super) fn full_address(json: &mut Json, key: &'static str, address: &Address) {
+    let Address { kind, target, target_name } = address;
+    json.object(key, |json| {
+        json.word(key!("type"), kind.as_str());
+        json.text(key!("target"), target);
+        json.text(key!("target_name"), target_name);
+        json.word(key!("name"), "");
+        json.word(key!("detail"), "");
+    });
 }
 
 /// An address without its empty keys.
-#[derive(Serialize)]
-pub(super) struct ShortAddress<'a> {
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    target: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    target_name: &'a str,
-}
-
-impl<'a> From<&'a Address> for ShortAddress<'a> {
-    fn from(address: &'a Address) -> Self {
-        Self { r#type: address.kind.as_str(), target: &address.target, target_name: &address.target_name }
-    }
-}
-
-/// A text that is left out when it is absent or empty.
-#[derive(Clone, Copy, Serialize)]
-#[serde(transparent)]
-pub(super) struct Text<'a>(Option<&'a str>);
-
-impl Text<'_> {
-    fn is_blank(&self) -> bool {
-        self.0.is_none_or(str::is_empty)
-    }
-}
-
-impl<'a> From<&'a Option<String>> for Text<'a> {
-    fn from(text: &'a Option<String>) -> Self {
-        Self(text.as_deref())
-    }
+pub(super) fn short_address(json: &mut Json, key: &'static str, address: &Address) {
+    let Address { kind, target, target_name } = address;
+    json.object(key, |json| {
+        json.word(key!("type"), kind.as_str());
+        json.filled(key!("target"), Some(target));
+        json.filled(key!("target_name"), Some(target_name));
+    });
 }
 
 /// The keys that we add to a medium.
-#[derive(Serialize)]
-pub(super) struct MediaExtras<'a> {
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    url: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    content_type: Text<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    preview_url: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    provider_id: Text<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<Location<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sticker: Option<Sticker<'a>>,
+pub(super) fn media_extras(json: &mut Json, media: &Media) {
+    json.filled(key!("url"), media.url.as_deref());
+    json.filled(key!("content_type"), media.content_type.as_deref());
+    json.given(key!("size"), media.size);
+    json.given(key!("duration_ms"), media.duration_ms);
+    json.filled(key!("preview_url"), media.preview_url.as_deref());
+    json.filled(key!("provider_id"), media.provider_id.as_deref());
+    if let Some(Location { latitude, longitude, title, address }) = &media.location {
+        json.object(key!("location"), |json| {
+            if let Some(latitude) = latitude {
+                json.verbatim(key!("latitude"), latitude.as_str());
+            }
+            if let Some(longitude) = longitude {
+                json.verbatim(key!("longitude"), longitude.as_str());
+            }
+            json.filled(key!("title"), title.as_deref());
+            json.filled(key!("address"), address.as_deref());
+        });
+    }
+    if let Some(Sticker { package_id, sticker_id, resource_type, keywords }) = &media.sticker {
+        json.object(key!("sticker"), |json| {
+            json.filled(key!("package_id"), package_id.as_deref());
+            json.filled(key!("sticker_id"), sticker_id.as_deref());
+            json.filled(key!("resource_type"), resource_type.as_deref());
+            texts(json, key!("keywords"), keywords);
+        });
+    }
 }
 
-impl<'a> From<&'a message::Media> for MediaExtras<'a> {
-    fn from(media: &'a message::Media) -> Self {
-        Self {
-            url: Text::from(&media.url),
-            content_type: Text::from(&media.content_type),
-            size: media.size,
-            duration_ms: media.duration_ms,
-            preview_url: Text::from(&media.preview_url),
-            provider_id: Text::from(&media.provider_id),
-            location: media.location.as_ref().map(Location::from),
-            sticker: media.sticker.as_ref().map(Sticker::from),
+/// The `metadata` of a message; left out when there is nothing in it, so that a plain message has exactly VoIPBIN's
+/// keys.
+pub(super) fn metadata(json: &mut Json, metadata: &Metadata, address: WriteAddress) {
+    if *metadata == Metadata::default() {
+        return;
+    }
+    json.object(key!("metadata"), |json| {
+        if !metadata.emojis.is_empty() {
+            json.list(key!("emojis"), &metadata.emojis, emoji);
         }
-    }
-}
-
-#[derive(Serialize)]
-struct Location<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latitude: Option<Verbatim<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    longitude: Option<Verbatim<'a>>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    title: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    address: Text<'a>,
-}
-
-impl<'a> From<&'a message::Location> for Location<'a> {
-    fn from(location: &'a message::Location) -> Self {
-        Self {
-            latitude: location.latitude.as_ref().map(|degrees| Verbatim(degrees.as_str())),
-            longitude: location.longitude.as_ref().map(|degrees| Verbatim(degrees.as_str())),
-            title: Text::from(&location.title),
-            address: Text::from(&location.address),
+        if !metadata.mentions.is_empty() {
+            json.list(key!("mentions"), &metadata.mentions, mention);
         }
-    }
-}
-
-/// JSON as it was received: a number with its digits, an event with its own keys. What is none becomes null.
-pub(super) struct Verbatim<'a>(pub(super) &'a str);
-
-impl Serialize for Verbatim<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_str(self.0).unwrap_or(RawValue::NULL).serialize(serializer)
-    }
-}
-
-#[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the keys are what subscribers see")]
-struct Sticker<'a> {
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    package_id: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    sticker_id: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    resource_type: Text<'a>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    keywords: &'a [String],
-}
-
-impl<'a> From<&'a message::Sticker> for Sticker<'a> {
-    fn from(sticker: &'a message::Sticker) -> Self {
-        Self {
-            package_id: Text::from(&sticker.package_id),
-            sticker_id: Text::from(&sticker.sticker_id),
-            resource_type: Text::from(&sticker.resource_type),
-            keywords: &sticker.keywords,
+        if let Some(tapped) = &metadata.postback {
+            postback(json, tapped);
         }
-    }
-}
-
-/// The `metadata` of a message; `A` is how the format writes addresses.
-#[derive(Serialize)]
-pub(super) struct Metadata<'a, A> {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    emojis: Vec<Emoji<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    mentions: Vec<Mention<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    postback: Option<Postback<'a>>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    reply_to: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    quoted_message_id: Text<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image_set: Option<ImageSet<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sender: Option<A>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    standby: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<ProviderStatus<'a>>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    unmapped: &'a [String],
-}
-
-impl<'a, A: From<&'a Address>> Metadata<'a, A> {
-    /// `None` when there is nothing in it, so that a plain message has exactly VoIPBIN's keys.
-    pub(super) fn of(metadata: &'a message::Metadata) -> Option<Self> {
-        if *metadata == message::Metadata::default() {
-            return None;
+        json.filled(key!("reply_to"), metadata.reply_to.as_deref());
+        json.filled(key!("quoted_message_id"), metadata.quoted_message_id.as_deref());
+        if let Some(ImageSet { id, index, total }) = &metadata.image_set {
+            json.object(key!("image_set"), |json| {
+                json.filled(key!("id"), id.as_deref());
+                json.given(key!("index"), *index);
+                json.given(key!("total"), *total);
+            });
         }
-        Some(Self {
-            emojis: metadata.emojis.iter().map(Emoji::from).collect(),
-            mentions: metadata.mentions.iter().map(Mention::from).collect(),
-            postback: metadata.postback.as_ref().map(Postback::from),
-            reply_to: Text::from(&metadata.reply_to),
-            quoted_message_id: Text::from(&metadata.quoted_message_id),
-            image_set: metadata.image_set.as_ref().map(ImageSet::from),
-            sender: metadata.sender.as_ref().map(A::from),
-            standby: metadata.standby,
-            provider: metadata.provider.as_ref().map(ProviderStatus::from),
-            unmapped: &metadata.unmapped,
-        })
-    }
-}
-
-#[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the keys are what subscribers see")]
-struct Emoji<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    length: Option<i64>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    product_id: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    emoji_id: Text<'a>,
-    /// Always there: null says that the span is none.
-    alt: Text<'a>,
-}
-
-impl<'a> From<&'a message::Emoji> for Emoji<'a> {
-    fn from(emoji: &'a message::Emoji) -> Self {
-        Self {
-            index: emoji.index,
-            length: emoji.length,
-            product_id: Text::from(&emoji.product_id),
-            emoji_id: Text::from(&emoji.emoji_id),
-            alt: Text::from(&emoji.alt),
+        if let Some(sender) = &metadata.sender {
+            address(json, key!("sender"), sender);
         }
-    }
-}
-
-#[derive(Serialize)]
-struct Mention<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    length: Option<i64>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    r#type: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    user_id: Text<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is_self: Option<bool>,
-}
-
-impl<'a> From<&'a message::Mention> for Mention<'a> {
-    fn from(mention: &'a message::Mention) -> Self {
-        Self {
-            index: mention.index,
-            length: mention.length,
-            r#type: Text::from(&mention.kind),
-            user_id: Text::from(&mention.user_id),
-            is_self: mention.is_self,
+        if metadata.standby {
+            json.value(key!("standby"), true);
         }
-    }
-}
-
-#[derive(Serialize)]
-struct Postback<'a> {
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    payload: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    text: Text<'a>,
-    #[serde(skip_serializing_if = "Params::is_empty")]
-    params: Params<'a>,
-}
-
-impl<'a> From<&'a message::Postback> for Postback<'a> {
-    fn from(postback: &'a message::Postback) -> Self {
-        Self {
-            payload: Text::from(&postback.payload),
-            text: Text::from(&postback.text),
-            params: Params(&postback.params),
+        if let Some(ProviderStatus { status, reason, failure }) = &metadata.provider {
+            json.object(key!("provider"), |json| {
+                json.filled(key!("status"), status.as_deref());
+                json.filled(key!("reason"), reason.as_deref());
+                json.filled(key!("failure"), failure.as_deref());
+            });
         }
-    }
+        texts(json, key!("unmapped"), &metadata.unmapped);
+    });
 }
 
-struct Params<'a>(&'a [(String, String)]);
-
-impl Params<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Params<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in self.0 {
-            map.serialize_entry(key, value)?;
+fn emoji(json: &mut Json, emoji: &Emoji) {
+    let Emoji { index, length, product_id, emoji_id, alt } = emoji;
+    json.object(ELEMENT, |json| {
+        json.given(key!("index"), *index);
+        json.given(key!("length"), *length);
+        json.filled(key!("product_id"), product_id.as_deref());
+        json.filled(key!("emoji_id"), emoji_id.as_deref());
+        // Always there: null says that the span is none.
+        match alt {
+            Some(alt) => json.text(key!("alt"), alt),
+            None => json.null(key!("alt")),
         }
-        map.end()
-    }
+    });
 }
 
-#[derive(Serialize)]
-struct ImageSet<'a> {
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    id: Text<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<i64>,
+fn mention(json: &mut Json, mention: &Mention) {
+    let Mention { index, length, kind, user_id, is_self } = mention;
+    json.object(ELEMENT, |json| {
+        json.given(key!("index"), *index);
+        json.given(key!("length"), *length);
+        json.filled(key!("type"), kind.as_deref());
+        json.filled(key!("user_id"), user_id.as_deref());
+        json.given(key!("is_self"), *is_self);
+    });
 }
 
-impl<'a> From<&'a message::ImageSet> for ImageSet<'a> {
-    fn from(set: &'a message::ImageSet) -> Self {
-        Self { id: Text::from(&set.id), index: set.index, total: set.total }
-    }
-}
-
-#[derive(Serialize)]
-struct ProviderStatus<'a> {
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    status: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    reason: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_blank")]
-    failure: Text<'a>,
-}
-
-impl<'a> From<&'a message::ProviderStatus> for ProviderStatus<'a> {
-    fn from(status: &'a message::ProviderStatus) -> Self {
-        Self {
-            status: Text::from(&status.status),
-            reason: Text::from(&status.reason),
-            failure: Text::from(&status.failure),
+fn postback(json: &mut Json, postback: &Postback) {
+    let Postback { payload, text, params } = postback;
+    json.object(key!("postback"), |json| {
+        json.filled(key!("payload"), payload.as_deref());
+        json.filled(key!("text"), text.as_deref());
+        if !params.is_empty() {
+            json.object(key!("params"), |json| params.iter().for_each(|(key, value)| json.entry(key, value)));
         }
+    });
+}
+
+/// A list of texts, left out when it is empty.
+fn texts(json: &mut Json, key: &'static str, texts: &[String]) {
+    if !texts.is_empty() {
+        json.list(key, texts, |json, text| json.text(ELEMENT, text));
     }
 }

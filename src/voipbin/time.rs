@@ -1,64 +1,61 @@
 //! The two ways in which VoIPBIN writes moments.
 
-use crate::domain::time::Timestamp;
-use chrono::{Datelike as _, Timelike as _};
-use serde::{Serialize, Serializer};
-use std::fmt;
+use crate::domain::time::{Civil, Timestamp};
 
-/// What stands for a moment that has not come yet, in the documented format.
-const NEVER: &str = "9999-01-01 00:00:00.000000";
+/// A moment as text. Written digit by digit: every record has several, and a formatter takes many times as long.
+pub(super) struct Text {
+    bytes: [u8; 27],
+    length: usize,
+}
 
-/// `2024-07-26 07:49:07.588000`; nothing becomes the year 9999.
-#[derive(Clone, Copy)]
-pub(super) struct Documented(pub(super) Option<Timestamp>);
+impl Text {
+    /// What stands for a moment that has not come yet, in the documented format.
+    pub(super) const NEVER: &str = "9999-01-01 00:00:00.000000";
 
-/// `2024-07-26T07:49:07.588Z`, zeros at the end cut; nothing becomes null.
-#[derive(Clone, Copy)]
-pub(super) struct Current(pub(super) Option<Timestamp>);
+    /// As the documented format has it: `2024-07-26 07:49:07.588000`.
+    pub(super) fn documented(moment: Timestamp) -> Self {
+        Self { bytes: write(moment, b' '), length: 26 }
+    }
 
-impl Serialize for Documented {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Some(moment) => serializer.collect_str(&Text { moment, current: false }),
-            None => serializer.serialize_str(NEVER),
+    /// As the current format has it: `2024-07-26T07:49:07.588Z`, zeros at the end cut.
+    pub(super) fn current(moment: Timestamp) -> Self {
+        let mut bytes = write(moment, b'T');
+        let mut length = 26;
+        while bytes[length - 1] == b'0' && length > 20 {
+            length -= 1;
         }
+        if length == 20 {
+            length = if bytes[19] == b'.' { 19 } else { 20 };
+        }
+        bytes[length] = b'Z';
+        Self { bytes, length: length + 1 }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default() // it is ASCII
     }
 }
 
-impl Serialize for Current {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Some(moment) => serializer.collect_str(&Text { moment, current: true }),
-            None => serializer.serialize_none(),
-        }
-    }
+/// `2024-07-26 07:49:07.588000`, with `between` between date and time, and a byte to spare.
+fn write(moment: Timestamp, between: u8) -> [u8; 27] {
+    let Civil { year, month, day, hour, minute, second, micros } = moment.into();
+    let mut text = *b"0000-00-00 00:00:00.000000\0";
+    digits(&mut text[..4], year);
+    digits(&mut text[5..7], month);
+    digits(&mut text[8..10], day);
+    text[10] = between;
+    digits(&mut text[11..13], hour);
+    digits(&mut text[14..16], minute);
+    digits(&mut text[17..19], second);
+    digits(&mut text[20..26], micros);
+    text
 }
 
-struct Text {
-    moment: Timestamp,
-    current: bool,
-}
-
-/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: years with four digits, which is all that receivers read.
-const FIRST: i64 = -62_167_219_200_000_000;
-const LAST: i64 = 253_402_300_799_999_999;
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = Timestamp::from_micros(self.moment.micros().clamp(FIRST, LAST));
-        let utc = moment.utc().ok_or(fmt::Error)?; // never: the clamped range is far inside chrono's
-        let (hour, minute, second) = (utc.hour(), utc.minute(), utc.second());
-        let micros = moment.micros().rem_euclid(1_000_000);
-        write!(f, "{:04}-{:02}-{:02}", utc.year(), utc.month(), utc.day())?;
-        if !self.current {
-            return write!(f, " {hour:02}:{minute:02}:{second:02}.{micros:06}");
-        }
-        write!(f, "T{hour:02}:{minute:02}:{second:02}")?;
-        if micros > 0 {
-            let digits = format!("{micros:06}");
-            write!(f, ".{}", digits.trim_end_matches('0'))?;
-        }
-        f.write_str("Z")
+/// `value`, right-aligned in a place full of zeros.
+fn digits(place: &mut [u8], mut value: u64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b"0123456789"[usize::try_from(value % 10).unwrap_or_default()];
+        value /= 10;
     }
 }
 
@@ -66,9 +63,8 @@ impl fmt::Display for Text {
 mod tests {
     use super::*;
 
-    fn both(moment: Option<Timestamp>) -> (String, String) {
-        let documented = serde_json::to_string(&Documented(moment)).unwrap();
-        (documented, serde_json::to_string(&Current(moment)).unwrap())
+    fn both(moment: Timestamp) -> (String, String) {
+        (Text::documented(moment).as_str().to_owned(), Text::current(moment).as_str().to_owned())
     }
 
     #[test]
@@ -81,21 +77,18 @@ mod tests {
             ("1969-12-31T23:59:59.9Z", "1969-12-31 23:59:59.900000", "1969-12-31T23:59:59.9Z"),
             ("2024-07-26T23:59:07+09:00", "2024-07-26 14:59:07.000000", "2024-07-26T14:59:07Z"),
         ] {
-            let moment = Timestamp::parse(given);
-            assert!(moment.is_some());
-            assert_eq!(both(moment), (format!("\"{documented}\""), format!("\"{current}\"")));
+            let moment = Timestamp::parse(given).unwrap();
+            assert_eq!(both(moment), (documented.to_owned(), current.to_owned()));
         }
     }
 
     #[test]
-    fn nothing_and_the_ends_of_the_range() {
-        assert_eq!(both(None), ("\"9999-01-01 00:00:00.000000\"".into(), "null".into()));
+    fn the_ends_of_the_range() {
         for (moment, documented, current) in [
             (i64::MAX, "9999-12-31 23:59:59.999999", "9999-12-31T23:59:59.999999Z"),
             (i64::MIN, "0000-01-01 00:00:00.000000", "0000-01-01T00:00:00Z"),
         ] {
-            let moment = Some(Timestamp::from_micros(moment));
-            assert_eq!(both(moment), (format!("\"{documented}\""), format!("\"{current}\"")));
+            assert_eq!(both(Timestamp::from_micros(moment)), (documented.to_owned(), current.to_owned()));
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn settings(provider: &Provider) -> Settings {
 pub(crate) fn events(provider: &Provider, adapter: &dyn Adapter, body: &[u8]) -> Vec<InboundEvent> {
     let now = Timestamp::from_micros(1_800_000_000_000_000);
     let signed = (provider.sign)(&Secret::new(KEY), URL, body, now);
-    let headers = signed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let headers = signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
     let webhook = RawWebhook { headers, body: body.to_vec(), received_at: now };
     adapter.events(&verify(adapter, &webhook).expect("what the provider signs is taken"))
 }

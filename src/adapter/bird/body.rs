@@ -5,7 +5,7 @@ use super::wire::{
     Action, Content, Coordinates, Emoji as WireEmoji, EmojiItems, Item, Line, Place, Postback as WirePostback,
     Specifics,
 };
-use crate::adapter::lenient::{Entries, Field};
+use crate::adapter::lenient::{Elements, Entries, Field};
 use crate::domain::event::{Oddity, Quarantine};
 use crate::domain::ids::MessageId;
 use crate::domain::message::{Decimal, Direction, Emoji, Location, Media, MediaKind, Metadata, Postback, span_texts};
@@ -200,7 +200,7 @@ impl Reader<'_> {
         let Some(items) = items else { return Ok(()) };
         let path = format!("{path}.metadata.line.emoji.items");
         let mut spans = Vec::new();
-        for (i, item) in self.list(items.items, &path).into_iter().enumerate() {
+        for (i, item) in self.list(items.items, &path).enumerate() {
             if item.is_hollow() {
                 continue;
             }
@@ -230,7 +230,7 @@ impl Reader<'_> {
     /// The tapped button, if there is one; other buttons, and those that we offer, have no home.
     fn actions(&mut self, path: &str, actions: Field<'_>) -> Result<(), Quarantine> {
         let path = format!("{path}.actions");
-        for (i, field) in self.list(actions, &path).into_iter().enumerate() {
+        for (i, field) in self.list(actions, &path).enumerate() {
             if field.is_hollow() {
                 continue;
             }
@@ -260,7 +260,7 @@ impl Reader<'_> {
 
     /// One medium for every element with a URL, of `kind` or of what its MIME type says.
     fn items(&mut self, path: &str, items: Field<'_>, kind: Option<MediaKind>) -> Result<(), Quarantine> {
-        for (i, field) in self.list(items, path).into_iter().enumerate() {
+        for (i, field) in self.list(items, path).enumerate() {
             self.item(&format!("{path}.{i}"), field, kind, None)?;
         }
         Ok(())
@@ -337,7 +337,7 @@ impl Reader<'_> {
     }
 
     /// The elements of a list; content of another form has no home.
-    fn list<'a>(&mut self, field: Field<'a>, path: &str) -> Vec<Field<'a>> {
+    fn list<'a>(&mut self, field: Field<'a>, path: &str) -> Elements<'a> {
         let list = field.list();
         if list.is_none() && !field.is_blank() {
             self.unmapped(path.to_owned());

@@ -3,7 +3,7 @@
 use super::body::{self, Body};
 use super::wire::{Annotations, Envelope, Failure, Message as WireMessage, Part, Party, Receiver, ReplyTo, Sender};
 use crate::adapter::hmac::sha256_hex;
-use crate::adapter::lenient::{Field, unreadable};
+use crate::adapter::lenient::{Document, Field, unreadable};
 use crate::domain::account::{Account, Channel};
 use crate::domain::address::{Address, normalize_tel};
 use crate::domain::conversation::{Sighting, UNKNOWN_DIALOG};
@@ -37,7 +37,8 @@ fn understand(
     body: &[u8],
     kind: &mut String,
 ) -> Result<InboundEvent, Quarantine> {
-    let document = Field::document(body).ok_or_else(|| unreadable("not JSON"))?;
+    let document = Document::parse(body).ok_or_else(|| unreadable("not JSON"))?;
+    let document = document.root();
     let envelope: Envelope = document.object().ok_or_else(|| unreadable("not an object"))?;
     // Bird's flows post the message itself, without anything around it.
     let enveloped = envelope.payload.is_given() || envelope.event.is_given() || envelope.service.is_given();
@@ -258,7 +259,7 @@ pub(super) fn identify(account: AccountId, id: &str) -> (MessageId, String) {
     // `try_parse` alone also takes braces, URNs and bare digits.
     match Uuid::try_parse(id).ok().filter(|_| id.len() == 36) {
         Some(uuid) => (MessageId(uuid), id.to_ascii_lowercase()),
-        None => (MessageId::derive(account, &format!("bird:message:{id}")), id.to_owned()),
+        None => (MessageId::derive_of(account, "bird:message", id), id.to_owned()),
     }
 }
 
@@ -316,8 +317,8 @@ impl Person {
 /// Whom a message was sent to: the contact, or what some senders put in the connector's place.
 fn recipient(channel: Channel, message: &WireMessage<'_>) -> Result<Person, Quarantine> {
     let receiver: Receiver = message.receiver.object().unwrap_or_default();
-    match receiver.contacts.list().unwrap_or_default().first() {
-        Some(contact) => Person::read(channel, *contact, "receiver.contacts.0"),
+    match receiver.contacts.list().unwrap_or_default().next() {
+        Some(contact) => Person::read(channel, contact, "receiver.contacts.0"),
         None => Person::read(channel, receiver.connector, "receiver.connector"),
     }
 }
@@ -345,8 +346,8 @@ fn target(channel: Channel, id: &str) -> String {
 
 /// The platform's own id of the message.
 fn part_reference<'a>(message: &WireMessage<'a>) -> Result<Option<Cow<'a, str>>, Quarantine> {
-    let parts = message.parts.list().unwrap_or_default();
-    let first: Part = parts.first().and_then(|part| part.object()).unwrap_or_default();
+    let first = message.parts.list().and_then(|mut parts| parts.next());
+    let first: Part = first.and_then(Field::object).unwrap_or_default();
     first.platform_reference.filled("parts.0.platformReference")
 }
 

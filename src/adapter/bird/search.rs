@@ -4,7 +4,7 @@ use super::wire::Item;
 use crate::adapter::lenient::{Entries, Field};
 use std::collections::VecDeque;
 
-/// Looking deeper would mean reading a hostile document once more for every level.
+/// No content is that deep; the depth of a document is its sender's choice.
 const MAX_DEPTH: usize = 16;
 /// Looking at more would help nobody.
 const MAX_VALUES: usize = 10_000;
@@ -54,7 +54,7 @@ pub(crate) fn search(root: Field<'_>) -> Found<'_> {
             }
         }
         let list = value.list().unwrap_or_default();
-        queue.extend(list.into_iter().filter(|inner| is_nested(*inner)).map(|inner| (inner, depth + 1, image)));
+        queue.extend(list.filter(|inner| is_nested(*inner)).map(|inner| (inner, depth + 1, image)));
     }
     keep_first(&mut found.text, title);
     found
@@ -73,9 +73,10 @@ fn is_nested(value: Field<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::lenient::root_of;
 
     fn text(json: &str) -> Option<&str> {
-        search(Field::document(json.as_bytes()).unwrap()).text.raw()
+        search(root_of(json)).text.raw()
     }
 
     #[test]
@@ -96,7 +97,7 @@ mod tests {
     fn media_are_found_with_what_is_known_of_them() {
         let json =
             r#"{"images":[{"mediaUrl":"1"}],"files":[{"mediaUrl":"2","contentType":"audio/ogg"},{"mediaUrl":""}]}"#;
-        let found = search(Field::document(json.as_bytes()).unwrap());
+        let found = search(root_of(json));
         let found: Vec<_> = found.items.iter().map(|f| (f.item.media_url.raw(), f.image)).collect();
         assert_eq!(found, [(Some("\"1\""), true), (Some("\"2\""), false)]);
     }

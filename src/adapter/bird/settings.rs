@@ -131,8 +131,7 @@ mod tests {
     fn the_registered_url_is_the_one_that_is_signed() {
         let takes = |account: &BirdAccount, url: &str| {
             let now = Timestamp::from_millis(1_800_000_000_000);
-            let headers =
-                sign(&Secret::new("k"), url, b"{}", now).into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+            let headers = sign(&Secret::new("k"), url, b"{}", now).into_iter().map(|(n, v)| (n.into(), v)).collect();
             account.verifier.verify(&RawWebhook { headers, body: b"{}".to_vec(), received_at: now }).is_ok()
         };
         let registered = "https://hooks.example.com/bird?tenant=42";

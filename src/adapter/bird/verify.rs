@@ -89,7 +89,7 @@ mod tests {
 
     fn webhook(headers: &[(&str, &str)], body: &[u8], received_at: i64) -> RawWebhook {
         RawWebhook {
-            headers: headers.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
+            headers: headers.iter().map(|&(n, v)| (n.to_owned().into(), v.to_owned())).collect(),
             body: body.to_vec(),
             received_at: Timestamp::from_micros(received_at),
         }

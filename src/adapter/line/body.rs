@@ -4,7 +4,7 @@ use super::wire::{
     ContentProvider, Emoji as WireEmoji, ImageSet as WireImageSet, Mentionee, Mentions, Message,
     Postback as WirePostback,
 };
-use crate::adapter::lenient::{Entries, Field};
+use crate::adapter::lenient::{Elements, Entries, Field};
 use crate::domain::event::{Oddity, Quarantine};
 use crate::domain::ids::MessageId;
 use crate::domain::message::{
@@ -205,7 +205,7 @@ impl Reader {
     fn sticker(&mut self, message: &Message<'_>) -> Result<(), Quarantine> {
         let text = self.extra(message.text, "message.text")?;
         let mut keywords = Vec::new();
-        for (i, keyword) in self.list(message.keywords, "message.keywords").into_iter().enumerate() {
+        for (i, keyword) in self.list(message.keywords, "message.keywords").enumerate() {
             keywords.extend(self.extra(keyword, format_args!("message.keywords.{i}"))?);
         }
         self.body.text = text.unwrap_or_else(|| format!("[{}]", keywords.first().map_or("sticker", String::as_str)));
@@ -223,7 +223,7 @@ impl Reader {
 
     fn emojis(&mut self, field: Field<'_>) -> Result<(), Quarantine> {
         let mut spans = Vec::new();
-        for (i, item) in self.list(field, "message.emojis").into_iter().enumerate() {
+        for (i, item) in self.list(field, "message.emojis").enumerate() {
             if item.is_hollow() {
                 continue;
             }
@@ -255,7 +255,7 @@ impl Reader {
         }
         let path = "message.mention.mentionees";
         let mut spans = Vec::new();
-        for (i, item) in self.list(mentions.unwrap_or_default().mentionees, path).into_iter().enumerate() {
+        for (i, item) in self.list(mentions.unwrap_or_default().mentionees, path).enumerate() {
             if item.is_hollow() {
                 continue;
             }
@@ -296,7 +296,7 @@ impl Reader {
     }
 
     /// The elements of a list; content of another form has no home.
-    fn list<'a>(&mut self, field: Field<'a>, path: &str) -> Vec<Field<'a>> {
+    fn list<'a>(&mut self, field: Field<'a>, path: &str) -> Elements<'a> {
         let list = field.list();
         if list.is_none() && !field.is_blank() {
             self.unmapped(path.to_owned());
@@ -354,6 +354,7 @@ fn provider_id(message: &Message<'_>) -> Result<Option<String>, Quarantine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::lenient::root_of;
     use uuid::Uuid;
 
     const ID: MessageId = MessageId(Uuid::from_u128(1));
@@ -361,7 +362,7 @@ mod tests {
     #[test]
     fn of_a_repeated_parameter_the_last_counts() {
         let json = r#"{"data":"d","params":{"a":"1","b":"2","\u0061":"3","\ud83d":"4","c":""}}"#;
-        let body = postback(Field::document(json.as_bytes()).unwrap(), ID).unwrap();
+        let body = postback(root_of(json), ID).unwrap();
         let params = body.metadata.postback.unwrap().params;
         assert_eq!(params, [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "3".to_owned())]);
         assert_eq!(body.metadata.unmapped, ["postback.params"]);
@@ -372,7 +373,7 @@ mod tests {
         let list = |item: &str, count: usize| vec![item; count].join(",");
         let params: Vec<String> = (0..60_000).map(|i| format!("\"{i}\":\"x\"")).collect();
         let json = format!(r#"{{"data":"d","params":{{{}}}}}"#, params.join(","));
-        let body = postback(Field::document(json.as_bytes()).unwrap(), ID).unwrap();
+        let body = postback(root_of(&json), ID).unwrap();
         assert_eq!(body.metadata.postback.unwrap().params.len(), 60_000);
         let json = format!(
             r#"{{"type":"text","text":"{}","emojis":[{}],"mention":{{"mentionees":[{}]}}}}"#,
@@ -380,7 +381,7 @@ mod tests {
             list(r#"{"index":0,"length":2}"#, 20_000),
             list(r#"{"index":119998,"length":2}"#, 20_000)
         );
-        let body = message(Field::document(json.as_bytes()).unwrap(), ID).unwrap();
+        let body = message(root_of(&json), ID).unwrap();
         assert_eq!((body.metadata.emojis.len(), body.oddities.len()), (20_000, 2 * 19_999));
     }
 }

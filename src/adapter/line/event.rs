@@ -137,9 +137,10 @@ fn without_delivery_context(field: Field<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::lenient::root_of;
 
     fn scene(event: &str) -> Scene {
-        Scene::read(&Field::document(event.as_bytes()).unwrap().object().unwrap()).unwrap()
+        Scene::read(&root_of(event).object().unwrap()).unwrap()
     }
 
     #[test]
@@ -183,7 +184,7 @@ mod tests {
     }
 
     fn key_of(event: &str) -> String {
-        let field = Field::document(event.as_bytes()).unwrap();
+        let field = root_of(event);
         let wire: Event = field.object().unwrap();
         let kind = wire.kind.text("type").unwrap().unwrap();
         key(field, &wire, &kind, &Scene::read(&wire).unwrap()).unwrap().provider_key

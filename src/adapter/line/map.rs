@@ -3,7 +3,7 @@
 use super::body::{self, Body};
 use super::event::{Around, Scene, key};
 use super::wire::{Event, Message as WireMessage, Unsend, Webhook};
-use crate::adapter::lenient::{Field, unreadable};
+use crate::adapter::lenient::{Document, Elements, Field, unreadable};
 use crate::domain::account::Account;
 use crate::domain::event::{
     ChannelEvent, Content, DedupeKey, InboundEvent, NewMessage, Notice, Oddity, Quarantine, Unsent,
@@ -17,7 +17,8 @@ const MAX_KIND_CHARS: usize = 64;
 
 /// The events in `body`. Total: what cannot be understood is in quarantine.
 pub(crate) fn events(account: &Account, bot_user_id: Option<&str>, body: &[u8]) -> Vec<InboundEvent> {
-    let (webhook, events) = match split(body) {
+    let document = Document::parse(body);
+    let (webhook, events) = match split(document.as_ref()) {
         Ok(found) => found,
         Err(quarantine) => return vec![aside(String::new(), quarantine)],
     };
@@ -27,7 +28,6 @@ pub(crate) fn events(account: &Account, bot_user_id: Option<&str>, body: &[u8]) 
     // The signature says whose channel this is; another name in it means that the configuration is mixed up.
     let stray = bot_user_id.is_some_and(|bot| destination.is_some_and(|given| given != bot));
     events
-        .into_iter()
         .enumerate()
         .map(|(place, field)| {
             let mut event = one(&around, place, field);
@@ -38,22 +38,23 @@ pub(crate) fn events(account: &Account, bot_user_id: Option<&str>, body: &[u8]) 
 }
 
 /// The events stay raw text: one that cannot be read must not spoil the others.
-fn split(body: &[u8]) -> Result<(Webhook<'_>, Vec<Field<'_>>), Quarantine> {
-    let document = Field::document(body).ok_or_else(|| unreadable("not JSON"))?;
-    let webhook: Webhook = document.object().ok_or_else(|| unreadable("not an object"))?;
+fn split<'a>(document: Option<&'a Document<'_>>) -> Result<(Webhook<'a>, Elements<'a>), Quarantine> {
+    let document = document.ok_or_else(|| unreadable("not JSON"))?;
+    let webhook: Webhook = document.root().object().ok_or_else(|| unreadable("not an object"))?;
     let events = webhook.events.list().ok_or_else(|| unreadable("events"))?;
     Ok((webhook, events))
 }
 
 /// Our id of the message that LINE knows as `message`.
 pub(crate) fn message_id(account: AccountId, message: &str) -> MessageId {
-    MessageId::derive(account, &format!("line:message:{message}"))
+    MessageId::derive_of(account, "line:message", message)
 }
 
 /// `body` without what the message said, in whichever events it carries it. Only LINE's ids of the message are left
 /// of it; everything else keeps its bytes.
 pub(crate) fn erase(account: &Account, body: &[u8], message: MessageId) -> Vec<u8> {
-    let Ok((_, events)) = split(body) else { return body.to_vec() };
+    let document = Document::parse(body);
+    let Ok((_, events)) = split(document.as_ref()) else { return body.to_vec() };
     let mut erased = Vec::with_capacity(body.len());
     let mut copied = 0;
     for field in events {
@@ -177,7 +178,7 @@ impl Reading<'_> {
 
     /// The id of a message that has none of its own at LINE.
     fn event_id(&self) -> MessageId {
-        MessageId::derive(self.around.account.id, &format!("line:event:{}", self.key.provider_key))
+        MessageId::derive_of(self.around.account.id, "line:event", &self.key.provider_key)
     }
 
     fn new_message(&self, id: MessageId, body: Body, oddities: &mut Vec<Oddity>) -> Box<NewMessage> {

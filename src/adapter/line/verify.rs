@@ -47,7 +47,7 @@ mod tests {
 
     fn check(secrets: &[&str], body: &[u8], signatures: &[&str]) -> Result<(), VerifyError> {
         let secrets: Vec<_> = secrets.iter().map(|s| Secret::new(*s)).collect();
-        let headers = signatures.iter().map(|s| (SIGNATURE.to_owned(), (*s).to_owned())).collect();
+        let headers = signatures.iter().map(|s| (SIGNATURE.into(), (*s).to_owned())).collect();
         let webhook = RawWebhook { headers, body: body.to_vec(), received_at: Timestamp::EPOCH };
         Verifier::new(&secrets).verify(&webhook)
     }
