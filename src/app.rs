@@ -325,16 +325,17 @@ fn dispatcher(
     stop: CancellationToken,
 ) -> Result<Dispatcher, AppError> {
     let delivery = &config.delivery;
+    let sender = Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?;
     let mut subscribers = HashMap::new();
     for (index, subscriber) in config.subscribers.iter().enumerate() {
-        let made = build_subscriber(config, subscriber)
+        let made = build_subscriber(config, subscriber, &sender)
             .map_err(|message| Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }]))?;
         metrics.subscriber(&made.id.0);
         subscribers.insert(made.id.0.clone(), Arc::new(made));
     }
     Ok(Dispatcher {
         store,
-        sender: Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?,
+        sender,
         subscribers,
         concurrency: delivery.concurrency,
         lease: delivery.lease,
@@ -347,11 +348,12 @@ fn dispatcher(
     })
 }
 
-fn build_subscriber(config: &Config, subscriber: &SubscriberConfig) -> Result<Subscriber, String> {
+fn build_subscriber(config: &Config, subscriber: &SubscriberConfig, sender: &Sender) -> Result<Subscriber, String> {
     let delivery = &config.delivery;
+    let url = subscriber.url.parse().map_err(|e| format!("url: {e}"))?;
     Ok(Subscriber {
         id: SubscriberId(subscriber.interest.subscriber.0.clone()),
-        url: subscriber.url.parse().map_err(|e| format!("url: {e}"))?,
+        receiver: sender.receiver(&url).map_err(|e| format!("url: {e}"))?,
         signer: Signer::new(&subscriber.secrets).map_err(|e| format!("secrets: {e}"))?,
         order: subscriber.order,
         backoff: Backoff {

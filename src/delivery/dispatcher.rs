@@ -6,6 +6,7 @@ use super::Subscriber;
 use super::outcome::{Situation, judge};
 use super::sender::Sender;
 use crate::domain::delivery::Order;
+use crate::domain::ids::ConversationId;
 use crate::domain::route::SubscriberId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
@@ -126,6 +127,9 @@ impl Dispatcher {
             if look {
                 let now = (self.clock)();
                 wake = now.plus(POLL);
+                for subscriber in self.subscribers.values() {
+                    subscriber.receiver.tend();
+                }
                 if self.unrecorded.load(Ordering::Acquire) == 0 {
                     match self.claim(&desk, now, &mut tasks).await {
                         Ok((is_more, next_due)) => {
@@ -230,7 +234,7 @@ impl Dispatcher {
     async fn work(self: Arc<Self>, leased: Leased, mut since: Timestamp) -> Worked {
         let mut worked = Worked { subscriber: leased.subscriber.0.clone(), ..Worked::default() };
         let Some(subscriber) = self.subscribers.get(&leased.subscriber.0) else { return worked };
-        let mut owed = leased.owed.clone();
+        let mut owed = leased.owed;
         for turn in 1.. {
             // Whoever was stopped in between, or had to wait for the store too long, may not be the owner any more.
             let is_stale = (self.clock)().since(since) > self.fresh;
@@ -243,7 +247,7 @@ impl Dispatcher {
                 return worked;
             }
             let extend = (turn < TURN && subscriber.order != Order::None).then_some(self.lease);
-            match self.attempt(subscriber, &leased, &owed, extend, &mut worked).await {
+            match self.attempt(subscriber, (leased.lease, leased.conversation), &mut owed, extend, &mut worked).await {
                 Some((Advance::Next(next), renewed)) => {
                     owed = *next;
                     since = renewed;
@@ -262,14 +266,14 @@ impl Dispatcher {
     async fn attempt(
         &self,
         subscriber: &Subscriber,
-        leased: &Leased,
-        owed: &Owed,
+        (lease, conversation): (Lease, ConversationId),
+        owed: &mut Owed,
         extend: Option<Duration>,
         worked: &mut Worked,
     ) -> Option<(Advance, Timestamp)> {
         let name = &subscriber.id.0;
         let started_at = (self.clock)();
-        let answer = self.sender.attempt(subscriber, leased.conversation, owed, started_at).await;
+        let answer = self.sender.attempt(subscriber, conversation, owed, started_at).await;
         let ended_at = (self.clock)();
         let situation = Situation {
             failures: owed.failures,
@@ -318,7 +322,7 @@ impl Dispatcher {
             self.disable(subscriber, ended_at).await;
         }
         self.record(Attempt {
-            lease: leased.lease,
+            lease,
             delivery: owed.delivery,
             started_at,
             ended_at,
