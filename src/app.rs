@@ -30,7 +30,6 @@ use crate::voipbin::sign::Signer;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -344,7 +343,7 @@ fn dispatcher(
         jitter: Box::new(fastrand::f64),
         metrics,
         stop,
-        unrecorded: AtomicUsize::new(0),
+        unrecorded: Arc::default(),
     })
 }
 

@@ -4,12 +4,14 @@
 //! at most the one attempt per lane that it cut.
 
 mod connection;
+mod desk;
 pub mod dispatcher;
 pub mod guard;
 mod idle;
 pub mod outcome;
 pub mod receiver;
 pub mod sender;
+mod work;
 
 use crate::domain::backoff::Backoff;
 use crate::domain::delivery::Order;

@@ -76,7 +76,7 @@ impl Bench {
             jitter: Box::new(|| 0.0),
             metrics: Metrics::new().unwrap(),
             stop: CancellationToken::new(),
-            unrecorded: AtomicUsize::new(0),
+            unrecorded: Arc::default(),
         });
         Self { world, dispatcher, now }
     }
@@ -337,7 +337,7 @@ fn running(bench: &Bench, unrecorded: usize, now: impl Fn() -> Timestamp + Send 
         jitter: Box::new(|| 0.0),
         metrics: Metrics::new().unwrap(),
         stop: CancellationToken::new(),
-        unrecorded: AtomicUsize::new(unrecorded),
+        unrecorded: Arc::new(AtomicUsize::new(unrecorded)),
     })
 }
 
