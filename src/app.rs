@@ -327,9 +327,8 @@ fn dispatcher(
     let sender = Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?;
     let mut subscribers = HashMap::new();
     for (index, subscriber) in config.subscribers.iter().enumerate() {
-        let made = build_subscriber(config, subscriber, &sender)
+        let made = build_subscriber(config, subscriber, &sender, &metrics)
             .map_err(|message| Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }]))?;
-        metrics.subscriber(&made.id.0);
         subscribers.insert(made.id.0.clone(), Arc::new(made));
     }
     Ok(Dispatcher {
@@ -347,7 +346,12 @@ fn dispatcher(
     })
 }
 
-fn build_subscriber(config: &Config, subscriber: &SubscriberConfig, sender: &Sender) -> Result<Subscriber, String> {
+fn build_subscriber(
+    config: &Config,
+    subscriber: &SubscriberConfig,
+    sender: &Sender,
+    metrics: &Metrics,
+) -> Result<Subscriber, String> {
     let delivery = &config.delivery;
     let url = subscriber.url.parse().map_err(|e| format!("url: {e}"))?;
     Ok(Subscriber {
@@ -360,6 +364,7 @@ fn build_subscriber(config: &Config, subscriber: &SubscriberConfig, sender: &Sen
             max: delivery.max_retry,
             give_up_after: subscriber.order_timeout.unwrap_or(delivery.give_up_after),
         },
+        counted: metrics.subscriber(&subscriber.interest.subscriber.0),
     })
 }
 

@@ -16,6 +16,7 @@ mod work;
 use crate::domain::backoff::Backoff;
 use crate::domain::delivery::Order;
 use crate::domain::route::SubscriberId;
+use crate::metrics::Attempts;
 use crate::voipbin::sign::Signer;
 use receiver::Receiver;
 
@@ -31,4 +32,6 @@ pub struct Subscriber {
     pub order: Order,
     /// When to try again, and for how long.
     pub backoff: Backoff,
+    /// What is counted of its attempts.
+    pub counted: Attempts,
 }

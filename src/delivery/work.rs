@@ -90,20 +90,17 @@ impl Dispatcher {
             jitter: (self.jitter)(),
         };
         let outcome = judge(&answer, situation, &subscriber.backoff);
-        let word = match outcome.verdict {
-            Verdict::Delivered => "delivered",
-            Verdict::Retry { .. } => "retried",
-            Verdict::Dead => "dead",
-        };
-        self.metrics.attempted(name, word, ended_at.since(started_at));
+        let counted = &subscriber.counted;
+        counted.seconds.observe(ended_at.since(started_at).as_secs_f64());
         match outcome.verdict {
             Verdict::Delivered => {
                 worked.delivered += 1;
-                let took = ended_at.since(owed.created_at).as_secs_f64();
-                self.metrics.delivery_seconds.with_label_values(&[name]).observe(took);
+                counted.delivered.inc();
+                counted.delivery_seconds.observe(ended_at.since(owed.created_at).as_secs_f64());
             }
             Verdict::Retry { due } => {
                 worked.retry_at = Some(due);
+                counted.retried.inc();
                 if owed.failures == 0 {
                     tracing::warn!(
                         subscriber = name,
@@ -116,6 +113,7 @@ impl Dispatcher {
             }
             Verdict::Dead => {
                 worked.dead += 1;
+                counted.dead.inc();
                 tracing::error!(
                     subscriber = name,
                     delivery.id = owed.delivery,

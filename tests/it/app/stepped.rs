@@ -62,6 +62,7 @@ impl Bench {
                 max: Duration::from_hours(1),
                 give_up_after: terms.give_up_after,
             },
+            counted: Metrics::new().unwrap().subscriber("crm"),
         };
         let now = Arc::new(AtomicI64::new(at(0).micros()));
         let hand = now.clone();
