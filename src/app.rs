@@ -30,7 +30,6 @@ use crate::voipbin::sign::Signer;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -325,16 +324,16 @@ fn dispatcher(
     stop: CancellationToken,
 ) -> Result<Dispatcher, AppError> {
     let delivery = &config.delivery;
+    let sender = Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?;
     let mut subscribers = HashMap::new();
     for (index, subscriber) in config.subscribers.iter().enumerate() {
-        let made = build_subscriber(config, subscriber)
+        let made = build_subscriber(config, subscriber, &sender, &metrics)
             .map_err(|message| Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }]))?;
-        metrics.subscriber(&made.id.0);
         subscribers.insert(made.id.0.clone(), Arc::new(made));
     }
     Ok(Dispatcher {
         store,
-        sender: Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?,
+        sender,
         subscribers,
         concurrency: delivery.concurrency,
         lease: delivery.lease,
@@ -343,15 +342,21 @@ fn dispatcher(
         jitter: Box::new(fastrand::f64),
         metrics,
         stop,
-        unrecorded: AtomicUsize::new(0),
+        unrecorded: Arc::default(),
     })
 }
 
-fn build_subscriber(config: &Config, subscriber: &SubscriberConfig) -> Result<Subscriber, String> {
+fn build_subscriber(
+    config: &Config,
+    subscriber: &SubscriberConfig,
+    sender: &Sender,
+    metrics: &Metrics,
+) -> Result<Subscriber, String> {
     let delivery = &config.delivery;
+    let url = subscriber.url.parse().map_err(|e| format!("url: {e}"))?;
     Ok(Subscriber {
         id: SubscriberId(subscriber.interest.subscriber.0.clone()),
-        url: subscriber.url.parse().map_err(|e| format!("url: {e}"))?,
+        receiver: sender.receiver(&url).map_err(|e| format!("url: {e}"))?,
         signer: Signer::new(&subscriber.secrets).map_err(|e| format!("secrets: {e}"))?,
         order: subscriber.order,
         backoff: Backoff {
@@ -359,6 +364,7 @@ fn build_subscriber(config: &Config, subscriber: &SubscriberConfig) -> Result<Su
             max: delivery.max_retry,
             give_up_after: subscriber.order_timeout.unwrap_or(delivery.give_up_after),
         },
+        counted: metrics.subscriber(&subscriber.interest.subscriber.0),
     })
 }
 

@@ -7,7 +7,6 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use std::time::Duration;
 
 /// The gateway's metrics. Cloning shares them.
 #[derive(Clone)]
@@ -49,6 +48,20 @@ pub struct Metrics {
     pub oldest_owed: IntGaugeVec,
     /// 1 for a subscriber that is disabled.
     pub disabled: IntGaugeVec,
+}
+
+/// What is counted of one subscriber's attempts, found once: looking a series up takes longer than counting.
+pub struct Attempts {
+    /// Those that ended well.
+    pub delivered: IntCounter,
+    /// Those that will be made again.
+    pub retried: IntCounter,
+    /// Those after which the delivery was given up.
+    pub dead: IntCounter,
+    /// Duration of an attempt.
+    pub seconds: Histogram,
+    /// From commit to a 2xx.
+    pub delivery_seconds: Histogram,
 }
 
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -104,17 +117,16 @@ impl Metrics {
         Ok(m)
     }
 
-    /// Starts a subscriber's series at zero.
-    pub fn subscriber(&self, subscriber: &str) {
-        for outcome in ["delivered", "retried", "dead"] {
-            self.attempts.with_label_values(&[subscriber, outcome]);
+    /// A subscriber's series, which start at zero.
+    pub fn subscriber(&self, subscriber: &str) -> Attempts {
+        let ended = |outcome| self.attempts.with_label_values(&[subscriber, outcome]);
+        Attempts {
+            delivered: ended("delivered"),
+            retried: ended("retried"),
+            dead: ended("dead"),
+            seconds: self.attempt_seconds.with_label_values(&[subscriber]),
+            delivery_seconds: self.delivery_seconds.with_label_values(&[subscriber]),
         }
-    }
-
-    /// One finished attempt.
-    pub fn attempted(&self, subscriber: &str, outcome: &str, took: Duration) {
-        self.attempts.with_label_values(&[subscriber, outcome]).inc();
-        self.attempt_seconds.with_label_values(&[subscriber]).observe(took.as_secs_f64());
     }
 
     /// The text that Prometheus scrapes.

@@ -57,11 +57,11 @@ pub(super) fn provider(name: &str) -> Result<&'static adapter::Provider, Failure
 
 /// A client for a single question: no redirects, no proxy, the system's certificates.
 pub(super) fn client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
-    use hyper_rustls::ConfigBuilderExt;
+    use rustls_platform_verifier::BuilderVerifierExt as _;
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .try_with_platform_verifier()?
+        .with_platform_verifier()?
         .with_no_client_auth();
     Ok(reqwest::Client::builder()
         .tls_backend_preconfigured(tls)

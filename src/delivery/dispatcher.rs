@@ -1,29 +1,30 @@
-//! Claims lanes and works on them, one task per lane, so many per subscriber.
+//! Claims lanes and sees to it that they are worked on, one task per lane, so many per subscriber.
 //!
-//! A subscriber that hangs fills its own places and nobody else's.
+//! A subscriber that hangs fills its own places and nobody else's. Lanes that are handed over do not pass through the
+//! loop that claims: a task at the door begins with each at once.
 
 use super::Subscriber;
-use super::outcome::{Situation, judge};
+use super::desk::Desk;
 use super::sender::Sender;
-use crate::domain::delivery::Order;
-use crate::domain::route::SubscriberId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
-use crate::store::lane::{Advance, Attempt, Claim, Lease, Leased, Owed, Place, Taker, Verdict};
+use crate::store::lane::{Claim, Leased, Place, Taker as _};
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Deliveries of one lane in a row before other lanes get their turn.
-const TURN: u32 = 32;
+/// Lanes that are begun with together.
+const TOGETHER: usize = 64;
 
 /// How long to sleep when nothing is known to become due: changes by other processes give no hint.
-const POLL: Duration = Duration::from_secs(1);
+pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// What the dispatcher works with.
 pub struct Dispatcher {
@@ -49,7 +50,7 @@ pub struct Dispatcher {
     pub stop: CancellationToken,
     /// Attempts whose recording fails at the moment. While there are any, nothing is claimed: their leases may run
     /// out, and claiming those lanes again would send again what was sent.
-    pub unrecorded: AtomicUsize,
+    pub unrecorded: Arc<AtomicUsize>,
 }
 
 /// What a worker did with its lane.
@@ -67,30 +68,6 @@ pub struct Worked {
     pub lost: bool,
 }
 
-/// Places for lanes, so many per subscriber, and the way on which lanes are handed over.
-struct Desk {
-    places: HashMap<String, Arc<Semaphore>>,
-    lease: Duration,
-    clock: Clock,
-    stop: CancellationToken,
-    handed: mpsc::UnboundedSender<(Leased, Place)>,
-}
-
-impl Taker for Desk {
-    fn place(&self, subscriber: &SubscriberId) -> Option<Place> {
-        if self.stop.is_cancelled() {
-            return None;
-        }
-        let permit = self.places.get(&subscriber.0)?.clone().try_acquire_owned().ok()?;
-        Some(Place { lease: self.lease, since: (self.clock)(), permit })
-    }
-
-    fn take(&self, lane: Leased, place: Place) {
-        // Nobody listens any more when the process ends: the lease runs out, or is void at the next start.
-        self.handed.send((lane, place)).ok();
-    }
-}
-
 impl Dispatcher {
     /// Claims what is due once and works on it until it is done; for stepping through the work by hand.
     pub async fn run_once(self: &Arc<Self>) -> Result<Vec<Worked>, StoreError> {
@@ -100,36 +77,39 @@ impl Dispatcher {
         let claimed = self.store.claim_lanes(claims, since, self.lease).await?;
         let mut tasks = JoinSet::new();
         for leased in claimed.leased {
-            tasks.spawn(self.clone().work(leased, since));
+            tasks.spawn(self.clone().work_alone(leased, since));
         }
         Ok(tasks.join_all().await)
     }
 
+    async fn work_alone(self: Arc<Self>, leased: Leased, since: Timestamp) -> Worked {
+        self.work(leased, since, None).await
+    }
+
     /// Works until `stop`, then lets the attempts under way finish.
     pub async fn run(self: Arc<Self>) {
-        let (sender, mut handed) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk {
-            places: self.subscribers.keys().map(|s| (s.clone(), Arc::new(Semaphore::new(self.concurrency)))).collect(),
-            lease: self.lease,
-            clock: self.clock.clone(),
-            stop: self.stop.clone(),
-            handed: sender,
-        });
+        let terms = (self.lease, self.clock.clone());
+        let (desk, handed) =
+            Desk::new(self.subscribers.keys(), self.concurrency, terms, self.stop.clone(), self.unrecorded.clone());
         self.store.hand_over_to(desk.clone());
-        let mut tasks: JoinSet<Worked> = JoinSet::new();
+        // Whoever drops this future drops what is under way.
+        let mut door = JoinSet::new();
+        door.spawn(self.clone().attend(desk.clone(), handed));
         let mut healthy = true;
         let mut look = true;
-        // Whether a subscriber may have more due lanes than there were places for.
-        let mut more = false;
         let mut wake = (self.clock)().plus(POLL);
+        let mut tended = Instant::now();
         while !self.stop.is_cancelled() {
+            let now = (self.clock)();
+            if tended.elapsed() >= POLL {
+                tended = Instant::now();
+                self.subscribers.values().for_each(|subscriber| subscriber.receiver.tend());
+            }
             if look {
-                let now = (self.clock)();
                 wake = now.plus(POLL);
                 if self.unrecorded.load(Ordering::Acquire) == 0 {
-                    match self.claim(&desk, now, &mut tasks).await {
-                        Ok((is_more, next_due)) => {
-                            more = is_more;
+                    match self.claim(&desk, now).await {
+                        Ok(next_due) => {
                             wake = next_due.unwrap_or(wake).min(wake);
                             healthy = true;
                         }
@@ -146,52 +126,72 @@ impl Dispatcher {
                 () = self.stop.cancelled() => false,
                 () = self.store.work_hint() => true,
                 () = tokio::time::sleep(wake.since((self.clock)()).min(POLL)) => true,
-                Some((leased, place)) = handed.recv() => {
-                    tasks.spawn(self.clone().hold(leased, place));
-                    false
+                () = desk.bell.notified() => {
+                    let (is_free, due) = desk.answer();
+                    wake = due.unwrap_or(wake).min(wake);
+                    is_free
                 }
-                Some(done) = tasks.join_next(), if !tasks.is_empty() => {
-                    free(done, &mut wake);
-                    while let Some(done) = tasks.try_join_next() {
-                        free(done, &mut wake);
-                    }
-                    more
-                }
+                // A worker that panicked takes the process down: its place and its lease would never come back.
+                Some(Err(error)) = door.join_next() => panicked(error),
             };
+        }
+        desk.close();
+        if let Some(Err(error)) = door.join_next().await {
+            panicked(error);
+        }
+    }
+
+    /// Begins with the lanes that come until `stop`, then waits for those at work.
+    async fn attend(self: Arc<Self>, desk: Arc<Desk>, mut handed: mpsc::UnboundedReceiver<(Leased, Place)>) {
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut lanes = Vec::with_capacity(TOGETHER);
+        let (mut stop, mut alarm) = (pin!(self.stop.cancelled()), pin!(desk.alarm.cancelled()));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = &mut alarm => break,
+                _ = handed.recv_many(&mut lanes, TOGETHER) => {}
+            }
+            for (leased, place) in lanes.drain(..) {
+                tasks.spawn(self.clone().hold(desk.clone(), leased, place));
+            }
+            while let Some(done) = tasks.try_join_next() {
+                if let Err(error) = done {
+                    panicked(error);
+                }
+            }
         }
         // What was handed over just now is given back.
         handed.close();
         while let Some((leased, place)) = handed.recv().await {
-            tasks.spawn(self.clone().hold(leased, place));
+            tasks.spawn(self.clone().hold(desk.clone(), leased, place));
         }
-        while tasks.join_next().await.is_some() {}
+        while let Some(done) = tasks.join_next().await {
+            if let Err(error) = done {
+                panicked(error);
+            }
+        }
     }
 
-    /// Looks for due lanes and begins to work on them. Says whether there may be more, and when the next is due.
-    async fn claim(
-        self: &Arc<Self>,
-        desk: &Desk,
-        now: Timestamp,
-        tasks: &mut JoinSet<Worked>,
-    ) -> Result<(bool, Option<Timestamp>), StoreError> {
+    /// Looks for due lanes and begins to work on them. Says when the next is due.
+    async fn claim(self: &Arc<Self>, desk: &Desk, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         // The places are taken first: nobody else may fill them meanwhile.
-        let mut places: HashMap<&str, Vec<OwnedSemaphorePermit>> = HashMap::new();
+        let mut taken: HashMap<&str, Vec<OwnedSemaphorePermit>> = HashMap::new();
         let mut claims = Vec::with_capacity(self.subscribers.len());
         for (name, subscriber) in &self.subscribers {
-            let Some(all) = desk.places.get(name) else { continue };
-            let mut taken = Vec::new();
-            while let Ok(permit) = all.clone().try_acquire_owned() {
-                taken.push(permit);
-            }
-            if !taken.is_empty() {
-                claims.push(Claim { subscriber: subscriber.id.clone(), lanes: taken.len() });
-                places.insert(name, taken);
+            let Some(places) = desk.places(name) else { continue };
+            let some = Desk::some_of(places);
+            if some.is_empty() {
+                desk.set_short(places, true);
+            } else {
+                claims.push(Claim { subscriber: subscriber.id.clone(), lanes: some.len() });
+                taken.insert(name, some);
             }
         }
         if claims.is_empty() {
-            return Ok((true, None));
+            return Ok(None);
         }
-        let is_full = claims.len() < self.subscribers.len();
         let timer = self.metrics.claim_seconds.start_timer();
         let claimed = match self.store.claim_lanes(claims, now, self.lease).await {
             Ok(claimed) => claimed,
@@ -206,206 +206,33 @@ impl Dispatcher {
             timer.observe_duration();
         }
         for leased in claimed.leased {
-            let permit = places.get_mut(leased.subscriber.0.as_str()).and_then(Vec::pop);
-            match permit {
-                Some(permit) => {
-                    let place = Place { lease: self.lease, since: now, permit };
-                    tasks.spawn(self.clone().hold(leased, place));
-                }
-                // Nobody is given more lanes than there were places; if it were so, they would be worked on too.
-                None => drop(tasks.spawn(self.clone().work(leased, now))),
-            }
+            // Nobody is given more lanes than there were places.
+            let Some(permit) = taken.get_mut(leased.subscriber.0.as_str()).and_then(Vec::pop) else { continue };
+            desk.take(leased, Place { lease: self.lease, since: now, permit });
         }
-        Ok((is_full || places.values().any(Vec::is_empty), claimed.next_due))
+        for (name, left) in taken {
+            let is_short = left.is_empty();
+            drop(left);
+            desk.places(name).inspect(|places| desk.set_short(places, is_short));
+        }
+        Ok(claimed.next_due)
     }
 
-    /// Works on a lane and gives its place free.
-    async fn hold(self: Arc<Self>, leased: Leased, place: Place) -> Worked {
-        let worked = self.work(leased, place.since).await;
-        drop(place);
-        worked
-    }
-
-    /// Works on one lane until it has to wait, is empty, is lost, or has had its turn.
-    async fn work(self: Arc<Self>, leased: Leased, mut since: Timestamp) -> Worked {
-        let mut worked = Worked { subscriber: leased.subscriber.0.clone(), ..Worked::default() };
-        let Some(subscriber) = self.subscribers.get(&leased.subscriber.0) else { return worked };
-        let mut owed = leased.owed.clone();
-        for turn in 1.. {
-            // Whoever was stopped in between, or had to wait for the store too long, may not be the owner any more.
-            let is_stale = (self.clock)().since(since) > self.fresh;
-            if is_stale || self.stop.is_cancelled() {
-                // Nothing was sent under this lease yet: give it back instead of letting it run out.
-                if let Err(error) = self.store.release_lanes(vec![leased.lease]).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a lane could not be given back");
-                }
-                worked.lost = is_stale;
-                return worked;
-            }
-            let extend = (turn < TURN && subscriber.order != Order::None).then_some(self.lease);
-            match self.attempt(subscriber, &leased, &owed, extend, &mut worked).await {
-                Some((Advance::Next(next), renewed)) => {
-                    owed = *next;
-                    since = renewed;
-                }
-                Some((Advance::Released, _)) | None => return worked,
-                Some((Advance::Lost, _)) => {
-                    self.metrics.leases_lost.inc();
-                    worked.lost = true;
-                    return worked;
-                }
-            }
-        }
-        worked
-    }
-
-    async fn attempt(
-        &self,
-        subscriber: &Subscriber,
-        leased: &Leased,
-        owed: &Owed,
-        extend: Option<Duration>,
-        worked: &mut Worked,
-    ) -> Option<(Advance, Timestamp)> {
-        let name = &subscriber.id.0;
-        let started_at = (self.clock)();
-        let answer = self.sender.attempt(subscriber, leased.conversation, owed, started_at).await;
-        let ended_at = (self.clock)();
-        let situation = Situation {
-            failures: owed.failures,
-            first_attempt: owed.first_attempt.unwrap_or(started_at),
-            now: ended_at,
-            jitter: (self.jitter)(),
-        };
-        let outcome = judge(&answer, situation, &subscriber.backoff);
-        let word = match outcome.verdict {
-            Verdict::Delivered => "delivered",
-            Verdict::Retry { .. } => "retried",
-            Verdict::Dead => "dead",
-        };
-        self.metrics.attempted(name, word, ended_at.since(started_at));
-        match outcome.verdict {
-            Verdict::Delivered => {
-                worked.delivered += 1;
-                let took = ended_at.since(owed.created_at).as_secs_f64();
-                self.metrics.delivery_seconds.with_label_values(&[name]).observe(took);
-            }
-            Verdict::Retry { due } => {
-                worked.retry_at = Some(due);
-                if owed.failures == 0 {
-                    tracing::warn!(
-                        subscriber = name,
-                        delivery.id = owed.delivery,
-                        http.status = outcome.status,
-                        reason = outcome.reason,
-                        "a delivery failed and will be tried again"
-                    );
-                }
-            }
-            Verdict::Dead => {
-                worked.dead += 1;
-                tracing::error!(
-                    subscriber = name,
-                    delivery.id = owed.delivery,
-                    http.status = outcome.status,
-                    reason = outcome.reason,
-                    attempts = owed.failures + 1,
-                    "a delivery was given up"
-                );
-            }
-        }
-        if outcome.gone {
-            self.disable(subscriber, ended_at).await;
-        }
-        self.record(Attempt {
-            lease: leased.lease,
-            delivery: owed.delivery,
-            started_at,
-            ended_at,
-            status: outcome.status,
-            reason: outcome.reason,
-            verdict: outcome.verdict,
-            extend,
-        })
-        .await
-    }
-
-    /// Records until it succeeds: a result that is not recorded is an attempt made twice. Says also since when the
-    /// lane is held anew.
-    async fn record(&self, attempt: Attempt) -> Option<(Advance, Timestamp)> {
-        let mut pause = Duration::from_millis(50);
-        let lease: Lease = attempt.lease;
-        let mut held = None;
-        loop {
-            // The lane is wanted from now on: counted from the attempt alone, an extension that is recorded late
-            // would be over before it begins, and the lane would be claimed beside us.
-            let asked = (self.clock)();
-            let late = asked.since(attempt.ended_at);
-            let extend = attempt.extend.map(|lease| lease.saturating_add(late));
-            match self.store.record_attempt(Attempt { extend, ..attempt.clone() }).await {
-                Ok(advance) => return Some((advance, asked)),
-                Err(error @ StoreError::Stopped { .. }) => {
-                    tracing::error!(
-                        lane.id = lease.lane,
-                        error = &error as &dyn std::error::Error,
-                        "an attempt is lost"
-                    );
-                    return None;
-                }
-                Err(error) => {
-                    if held.is_none() {
-                        held = Some(Unrecorded::count(&self.unrecorded));
-                        tracing::warn!(
-                            lane.id = lease.lane,
-                            error = &error as &dyn std::error::Error,
-                            "an attempt cannot be recorded yet"
-                        );
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(POLL);
-                }
-            }
-        }
-    }
-
-    async fn disable(&self, subscriber: &Subscriber, now: Timestamp) {
-        match self.store.disable(&subscriber.id, "answered 410 Gone".to_owned(), now).await {
-            Ok(_) => tracing::error!(subscriber = subscriber.id.0, "the subscriber answered 410 and is disabled"),
-            Err(error) => tracing::error!(
-                subscriber = subscriber.id.0,
-                error = &error as &dyn std::error::Error,
-                "the subscriber answered 410 but cannot be disabled"
-            ),
+    /// Works on a lane in its place.
+    async fn hold(self: Arc<Self>, desk: Arc<Desk>, leased: Leased, place: Place) {
+        let Some(places) = desk.places(&leased.subscriber.0) else { return };
+        let open = desk.open(places);
+        let worked = self.work(leased, place.since, Some((&open, place.permit))).await;
+        if let Some(due) = worked.retry_at {
+            desk.is_due(due);
         }
     }
 }
 
-/// Counts one unrecorded attempt for as long as it lives.
-struct Unrecorded<'a>(&'a AtomicUsize);
-
-impl<'a> Unrecorded<'a> {
-    fn count(counter: &'a AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::AcqRel);
-        Self(counter)
-    }
-}
-
-impl Drop for Unrecorded<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// What a worker that is done leaves to be known.
-fn free(done: Result<Worked, tokio::task::JoinError>, wake: &mut Timestamp) {
-    match done {
-        Ok(worked) => {
-            if let Some(due) = worked.retry_at {
-                *wake = due.min(*wake);
-            }
-        }
-        // A worker that panicked takes the process down: its place and its lease would never come back.
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => {}
+fn panicked(error: JoinError) -> ! {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // Nobody else cancels these tasks.
+        Err(error) => std::panic::resume_unwind(Box::new(error.to_string())),
     }
 }

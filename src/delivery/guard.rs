@@ -3,13 +3,9 @@
 //! The check is made on the addresses that are connected to, after resolution and on every connection, so odd
 //! spellings of an address and names that change their mind lead nowhere.
 
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tower::Service;
 
 /// Which addresses may be connected to.
 #[derive(Clone, Debug)]
@@ -34,52 +30,6 @@ impl Guard {
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.allowed.iter().any(|net| net.contains(&address)) || (!self.plain && is_public(address))
-    }
-}
-
-/// The address is not one we may speak to.
-#[derive(Debug, thiserror::Error)]
-#[error("the receiver's address is not allowed")]
-pub struct Forbidden;
-
-/// The name has no address.
-#[derive(Debug, thiserror::Error)]
-#[error("the receiver's name cannot be resolved")]
-pub struct Unresolved(#[source] std::io::Error);
-
-/// Resolves names and lets through only what its guard allows.
-#[derive(Clone)]
-pub struct GuardedResolver {
-    guard: Guard,
-    resolver: GaiResolver,
-}
-
-impl GuardedResolver {
-    /// The system's resolver behind `guard`.
-    pub fn new(guard: Guard) -> Self {
-        Self { guard, resolver: GaiResolver::new() }
-    }
-}
-
-type Resolved = Result<std::vec::IntoIter<SocketAddr>, Box<dyn std::error::Error + Send + Sync>>;
-
-impl Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Resolved> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.resolver.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let guard = self.guard.clone();
-        let answer = self.resolver.call(name);
-        Box::pin(async move {
-            let all = answer.await.map_err(Unresolved)?;
-            let good: Vec<SocketAddr> = all.filter(|address| guard.allows(address.ip())).collect();
-            if good.is_empty() { Err(Forbidden.into()) } else { Ok(good.into_iter()) }
-        })
     }
 }
 

@@ -98,7 +98,9 @@ fn owe_to(
     tx.memory.lanes.owe(lane, head);
     tx.run(Hot::Delivery, params![delivery, outbox, known.row, lane, seq, place.is_some(), head.due])?;
     let Some(place) = place else {
-        tx.work = true;
+        // Whoever is at work on the lane goes on with it, or says so when he gives it back; for a subscriber that is
+        // disabled nobody may look.
+        tx.work |= known.active && !tx.memory.lanes.is_leased(lane);
         return Ok(delivery);
     };
     let lease = tx.memory.lanes.lease(connection, lane, head, now.plus(place.lease).micros())?;

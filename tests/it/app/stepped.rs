@@ -51,9 +51,10 @@ impl Terms<'_> {
 impl Bench {
     async fn new(terms: Terms<'_>) -> Self {
         let world = World::new(&Sqlite, &[messages("crm", terms.order)]).await;
+        let sender = Sender::new(&[terms.allowed.parse().unwrap()], terms.deadline, 4).unwrap();
         let subscriber = Subscriber {
             id: SubscriberId("crm".to_owned()),
-            url: terms.url.parse().unwrap(),
+            receiver: sender.receiver(&terms.url.parse().unwrap()).unwrap(),
             signer: Signer::new(&[Secret::new(SECRET)]).unwrap(),
             order: terms.order,
             backoff: Backoff {
@@ -61,12 +62,13 @@ impl Bench {
                 max: Duration::from_hours(1),
                 give_up_after: terms.give_up_after,
             },
+            counted: Metrics::new().unwrap().subscriber("crm"),
         };
         let now = Arc::new(AtomicI64::new(at(0).micros()));
         let hand = now.clone();
         let dispatcher = Arc::new(Dispatcher {
             store: world.store.clone(),
-            sender: Sender::new(&[terms.allowed.parse().unwrap()], terms.deadline, 4).unwrap(),
+            sender,
             subscribers: HashMap::from([("crm".to_owned(), Arc::new(subscriber))]),
             concurrency: 64,
             lease: Duration::from_mins(1),
@@ -75,7 +77,7 @@ impl Bench {
             jitter: Box::new(|| 0.0),
             metrics: Metrics::new().unwrap(),
             stop: CancellationToken::new(),
-            unrecorded: AtomicUsize::new(0),
+            unrecorded: Arc::default(),
         });
         Self { world, dispatcher, now }
     }
@@ -336,7 +338,7 @@ fn running(bench: &Bench, unrecorded: usize, now: impl Fn() -> Timestamp + Send 
         jitter: Box::new(|| 0.0),
         metrics: Metrics::new().unwrap(),
         stop: CancellationToken::new(),
-        unrecorded: AtomicUsize::new(unrecorded),
+        unrecorded: Arc::new(AtomicUsize::new(unrecorded)),
     })
 }
 
@@ -386,5 +388,42 @@ async fn a_clock_that_is_set_back_stops_nothing() {
     assert_eq!(subscriber.next().await.header("x-birdwire-replay"), "true");
     dispatcher.stop.cancel();
     task.await.unwrap();
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_body_that_comes_late() {
+    let subscriber = FakeSubscriber::start(&[Reaction::Says("thanks"), Reaction::Status(204)]).await;
+    let bench = Bench::new(Terms::new(subscriber.url("/"))).await;
+    bench.world.write("U1", &["a", "b", "c"]).await;
+    assert_eq!(bench.one(0).await, delivered(3));
+    assert_eq!(subscriber.connections(), 1);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_while_it_was_idle_costs_no_attempt() {
+    let subscriber = FakeSubscriber::start(&[Reaction::Leave, Reaction::Status(200)]).await;
+    let bench = Bench::new(Terms::new(subscriber.url("/"))).await;
+    bench.world.write("U1", &["a"]).await;
+    assert_eq!(bench.one(0).await, delivered(1));
+    // Its end has to arrive.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    bench.world.write("U1", &["b"]).await;
+    assert_eq!(bench.one(1).await, delivered(1));
+    assert_eq!(subscriber.connections(), 2);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_is_not_sent_again_by_itself() {
+    let mut subscriber = FakeSubscriber::start(&[Reaction::Status(200), Reaction::Cut]).await;
+    let bench = Bench::new(Terms::new(subscriber.url("/"))).await;
+    bench.world.write("U1", &["a", "b"]).await;
+    assert_eq!(bench.one(0).await, Worked { delivered: 1, ..retry(1) });
+    assert_eq!(subscriber.connections(), 1);
+    subscriber.next().await;
+    subscriber.next().await;
+    assert!(subscriber.is_idle(), "one attempt is one request");
     bench.end().await;
 }

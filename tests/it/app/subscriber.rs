@@ -19,6 +19,10 @@ pub(crate) enum Reaction {
     Status(u16),
     /// Answers with this status and these header lines.
     With(u16, String),
+    /// Answers 200 and says something.
+    Says(&'static str),
+    /// Answers 200, and closes the connection without having said so.
+    Leave,
     /// Says nothing, and keeps the connection.
     Hang,
     /// Answers 200, one byte of the head at a time, for ever.
@@ -153,6 +157,17 @@ async fn react(stream: &mut TcpStream, reaction: Reaction) -> io::Result<()> {
     match reaction {
         Reaction::Status(status) => plain(stream, status, "").await,
         Reaction::With(status, lines) => plain(stream, status, &lines).await,
+        Reaction::Says(text) => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
+            stream.write_all(head.as_bytes()).await?;
+            // Later than the head, as a body may come.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stream.write_all(text.as_bytes()).await
+        }
+        Reaction::Leave => {
+            plain(stream, 200, "").await?;
+            Err(io::Error::other("left"))
+        }
         Reaction::Hang => std::future::pending().await,
         Reaction::DripHead => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nx-drip: ").await?;

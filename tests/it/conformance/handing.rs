@@ -87,6 +87,23 @@ async fn without_a_place_it_is_due_as_ever() {
 }
 
 #[tokio::test]
+async fn nobody_is_called_to_a_lane_at_work() {
+    let world = World::simple(&Sqlite).await;
+    let hands = Hands::new(&world, 10);
+    world.write("U1", &["a"]).await;
+    let (leased, _place) = hands.taken(&world).await.remove(0);
+    world.write("U1", &["b"]).await;
+    let called = tokio::time::timeout(Duration::from_millis(200), world.store.work_hint()).await;
+    assert!(called.is_err(), "whoever works on the lane goes on with it");
+    assert_eq!(world.record(&leased, Verdict::Delivered, at(1)).await, Advance::Released);
+    tokio::time::timeout(Duration::from_secs(10), world.store.work_hint())
+        .await
+        .expect("it was given back with b in it");
+    assert_eq!(key_of(&world.claim_one(at(1)).await.owed.body), "b");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_fails_takes_no_place() {
     let world = World::simple(&Sqlite).await;
     let hands = Hands::new(&world, 10);

@@ -1,0 +1,204 @@
+//! What is done with a lane on lease: attempt its head, judge, record, and so on with the next.
+//!
+//! The place for sending is free as soon as there is an answer. The lane stays leased until the answer is recorded, so
+//! its order holds; only other lanes of the subscriber go on meanwhile.
+
+use super::Subscriber;
+use super::desk::Open;
+use super::dispatcher::{Dispatcher, POLL, Worked};
+use super::outcome::{Situation, judge};
+use crate::domain::delivery::Order;
+use crate::domain::ids::ConversationId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::lane::{Advance, Attempt, Lease, Leased, Owed, Verdict};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Deliveries of one lane in a row before other lanes get their turn.
+const TURN: u32 = 32;
+
+impl Dispatcher {
+    /// Works on one lane until it has to wait, is empty, is lost, or has had its turn.
+    pub(super) async fn work(
+        &self,
+        leased: Leased,
+        mut since: Timestamp,
+        place: Option<(&Open<'_>, OwnedSemaphorePermit)>,
+    ) -> Worked {
+        let Leased { lease, subscriber, conversation, mut owed } = leased;
+        let mut worked = Worked { subscriber: subscriber.0, ..Worked::default() };
+        let Some(subscriber) = self.subscribers.get(&worked.subscriber) else { return worked };
+        let (open, mut place) = place.unzip();
+        for turn in 1.. {
+            if place.is_none()
+                && let Some(open) = open
+            {
+                place = open.places.wait().await;
+            }
+            // Whoever was stopped in between, or had to wait for the store too long, may not be the owner any more.
+            let is_stale = (self.clock)().since(since) > self.fresh;
+            if is_stale || self.stop.is_cancelled() {
+                // Nothing was sent under this lease yet: give it back instead of letting it run out.
+                if let Err(error) = self.store.release_lanes(vec![lease]).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a lane could not be given back");
+                }
+                worked.lost = is_stale;
+                return worked;
+            }
+            let (mut attempt, is_gone) = self.attempt(subscriber, (lease, conversation), &mut owed, &mut worked).await;
+            if let Some(open) = open {
+                open.leave(place.take());
+            }
+            if is_gone {
+                self.disable(subscriber, attempt.ended_at).await;
+            }
+            attempt.extend = (turn < TURN && subscriber.order != Order::None).then_some(self.lease);
+            match self.record(attempt).await {
+                Some((Advance::Next(next), renewed)) => {
+                    owed = *next;
+                    since = renewed;
+                }
+                Some((Advance::Released, _)) | None => return worked,
+                Some((Advance::Lost, _)) => {
+                    self.metrics.leases_lost.inc();
+                    worked.lost = true;
+                    return worked;
+                }
+            }
+        }
+        worked
+    }
+
+    /// Sends what is owed. Says also whether the subscriber wants nothing ever again.
+    async fn attempt(
+        &self,
+        subscriber: &Subscriber,
+        (lease, conversation): (Lease, ConversationId),
+        owed: &mut Owed,
+        worked: &mut Worked,
+    ) -> (Attempt, bool) {
+        let name = &subscriber.id.0;
+        let started_at = (self.clock)();
+        let answer = self.sender.attempt(subscriber, conversation, owed, started_at).await;
+        let ended_at = (self.clock)();
+        let situation = Situation {
+            failures: owed.failures,
+            first_attempt: owed.first_attempt.unwrap_or(started_at),
+            now: ended_at,
+            jitter: (self.jitter)(),
+        };
+        let outcome = judge(&answer, situation, &subscriber.backoff);
+        let counted = &subscriber.counted;
+        counted.seconds.observe(ended_at.since(started_at).as_secs_f64());
+        match outcome.verdict {
+            Verdict::Delivered => {
+                worked.delivered += 1;
+                counted.delivered.inc();
+                counted.delivery_seconds.observe(ended_at.since(owed.created_at).as_secs_f64());
+            }
+            Verdict::Retry { due } => {
+                worked.retry_at = Some(due);
+                counted.retried.inc();
+                if owed.failures == 0 {
+                    tracing::warn!(
+                        subscriber = name,
+                        delivery.id = owed.delivery,
+                        http.status = outcome.status,
+                        reason = outcome.reason,
+                        "a delivery failed and will be tried again"
+                    );
+                }
+            }
+            Verdict::Dead => {
+                worked.dead += 1;
+                counted.dead.inc();
+                tracing::error!(
+                    subscriber = name,
+                    delivery.id = owed.delivery,
+                    http.status = outcome.status,
+                    reason = outcome.reason,
+                    attempts = owed.failures + 1,
+                    "a delivery was given up"
+                );
+            }
+        }
+        let attempt = Attempt {
+            lease,
+            delivery: owed.delivery,
+            started_at,
+            ended_at,
+            status: outcome.status,
+            reason: outcome.reason,
+            verdict: outcome.verdict,
+            extend: None,
+        };
+        (attempt, outcome.gone)
+    }
+
+    /// Records until it succeeds: a result that is not recorded is an attempt made twice. Says also since when the
+    /// lane is held anew.
+    async fn record(&self, attempt: Attempt) -> Option<(Advance, Timestamp)> {
+        let mut pause = Duration::from_millis(50);
+        let lease: Lease = attempt.lease;
+        let mut held = None;
+        loop {
+            // The lane is wanted from now on: counted from the attempt alone, an extension that is recorded late
+            // would be over before it begins, and the lane would be claimed beside us.
+            let asked = (self.clock)();
+            let late = asked.since(attempt.ended_at);
+            let extend = attempt.extend.map(|lease| lease.saturating_add(late));
+            match self.store.record_attempt(Attempt { extend, ..attempt.clone() }).await {
+                Ok(advance) => return Some((advance, asked)),
+                Err(error @ StoreError::Stopped { .. }) => {
+                    tracing::error!(
+                        lane.id = lease.lane,
+                        error = &error as &dyn std::error::Error,
+                        "an attempt is lost"
+                    );
+                    return None;
+                }
+                Err(error) => {
+                    if held.is_none() {
+                        held = Some(Unrecorded::count(&self.unrecorded));
+                        tracing::warn!(
+                            lane.id = lease.lane,
+                            error = &error as &dyn std::error::Error,
+                            "an attempt cannot be recorded yet"
+                        );
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(POLL);
+                }
+            }
+        }
+    }
+
+    async fn disable(&self, subscriber: &Subscriber, now: Timestamp) {
+        match self.store.disable(&subscriber.id, "answered 410 Gone".to_owned(), now).await {
+            Ok(_) => tracing::error!(subscriber = subscriber.id.0, "the subscriber answered 410 and is disabled"),
+            Err(error) => tracing::error!(
+                subscriber = subscriber.id.0,
+                error = &error as &dyn std::error::Error,
+                "the subscriber answered 410 but cannot be disabled"
+            ),
+        }
+    }
+}
+
+/// Counts one unrecorded attempt for as long as it lives.
+struct Unrecorded<'a>(&'a AtomicUsize);
+
+impl<'a> Unrecorded<'a> {
+    fn count(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for Unrecorded<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
