@@ -303,8 +303,9 @@ where
 fn text_headers(headers: &HeaderMap, wanted: &[&'static str]) -> Vec<(Cow<'static, str>, String)> {
     let mut found = Vec::with_capacity(wanted.len());
     for &name in wanted {
-        let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        found.extend(texts.map(|text| (Cow::Borrowed(name), text.to_owned())));
+        for text in headers.get_all(name).iter().filter_map(|value| value.to_str().ok()) {
+            found.push((Cow::Borrowed(name), text.to_owned()));
+        }
     }
     found
 }
