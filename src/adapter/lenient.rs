@@ -29,13 +29,16 @@ struct Node<'t> {
     /// As its sender wrote it.
     raw: &'t str,
     /// How many nodes it is, itself and all that is in it.
-    size: usize,
+    size: u32,
+    /// Whether it is a string in which something is escaped.
+    is_escaped: bool,
 }
 
 impl<'t> Document<'t> {
     /// `None` when the bytes are not one JSON value in UTF-8.
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
         let raw: &RawValue = serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
+        u32::try_from(bytes.len()).ok()?; // nobody sends 4 GiB; nodes are counted in 32 bits
         Some(Self(index(raw.get())))
     }
 
@@ -51,25 +54,26 @@ const MANY: usize = 1024;
 /// Every value in `json`, which is one, in the order of their beginnings. Not recursive: depth is the sender's choice.
 fn index(json: &str) -> Vec<Node<'_>> {
     let bytes = json.as_bytes();
-    let mut nodes = Vec::with_capacity((json.len() / 12 + 1).min(MANY));
-    let mut open = Vec::new();
+    let mut nodes = Vec::with_capacity((json.len() / 8 + 1).min(MANY));
+    let mut open = Vec::with_capacity(16);
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => {
-                let end = end_of_string(bytes, at + 1);
-                nodes.push(Node { raw: &json[at..end], size: 1 });
+                let (end, is_escaped) = end_of_string(bytes, at + 1);
+                nodes.push(Node { raw: &json[at..end], size: 1, is_escaped });
                 at = end;
             }
             b'{' | b'[' => {
                 open.push((nodes.len(), at));
-                nodes.push(Node { raw: "", size: 1 });
+                nodes.push(Node { raw: "", size: 1, is_escaped: false });
                 at += 1;
             }
             b'}' | b']' => {
                 at += 1;
                 if let Some((begun, from)) = open.pop() {
-                    nodes[begun] = Node { raw: &json[from..at], size: nodes.len() - begun };
+                    let size = u32::try_from(nodes.len() - begun).unwrap_or(u32::MAX); // never more than bytes
+                    nodes[begun] = Node { raw: &json[from..at], size, is_escaped: false };
                 }
             }
             b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
@@ -77,7 +81,7 @@ fn index(json: &str) -> Vec<Node<'_>> {
                 let rest = &bytes[at..];
                 let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
                 let end = at + rest.iter().position(is_end).unwrap_or(rest.len());
-                nodes.push(Node { raw: &json[at..end], size: 1 });
+                nodes.push(Node { raw: &json[at..end], size: 1, is_escaped: false });
                 at = end;
             }
         }
@@ -85,16 +89,37 @@ fn index(json: &str) -> Vec<Node<'_>> {
     nodes
 }
 
-/// Where the string ends whose content is at `at`: behind its quotation mark.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+/// Where the string ends whose content is at `at`, behind its quotation mark, and whether anything in it is escaped.
+fn end_of_string(bytes: &[u8], mut at: usize) -> (usize, bool) {
+    let mut is_escaped = false;
     loop {
+        // Eight bytes at a time, because most of a document is inside of strings.
+        while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+            let eight = u64::from_le_bytes(*eight);
+            let found = places_of(b'"', eight) | places_of(b'\\', eight);
+            at += (found.trailing_zeros() / 8) as usize; // eight when there is none
+            if found != 0 {
+                break;
+            }
+        }
         match bytes.get(at) {
-            Some(b'"') => return at + 1,
-            Some(b'\\') => at += 2,
+            Some(b'"') => return (at + 1, is_escaped),
+            Some(b'\\') => {
+                is_escaped = true;
+                at += 2;
+            }
             Some(_) => at += 1,
-            None => return bytes.len(),
+            None => return (bytes.len(), is_escaped),
         }
     }
+}
+
+/// The highest bit of each of `eight` bytes that is `byte`, of which only the lowest can be relied on.
+const fn places_of(byte: u8, eight: u64) -> u64 {
+    const LOWEST: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
+    let zero_where_it_is = eight ^ u64::from_ne_bytes([byte; 8]);
+    zero_where_it_is.wrapping_sub(LOWEST) & !zero_where_it_is & HIGHEST
 }
 
 /// A JSON value in a [`Document`], or the absence of one.
@@ -132,12 +157,11 @@ impl<'a> Field<'a> {
 
     /// A string, or a number as it is written; anything else is absent. `place` names the field in the error.
     pub(crate) fn text(self, place: impl fmt::Display) -> Result<Option<Cow<'a, str>>, Quarantine> {
-        let Some(json) = self.raw() else { return Ok(None) };
+        let Some(Node { raw: json, is_escaped, .. }) = self.0.first() else { return Ok(None) };
         match json.as_bytes() {
             [b'"', .., b'"'] => {
-                let inner = &json[1..json.len() - 1];
-                if !inner.contains('\\') {
-                    return Ok(Some(Cow::Borrowed(inner)));
+                if !is_escaped {
+                    return Ok(Some(Cow::Borrowed(&json[1..json.len() - 1])));
                 }
                 match serde_json::from_str::<String>(json) {
                     Ok(text) => Ok(Some(Cow::Owned(text))),
@@ -156,13 +180,19 @@ impl<'a> Field<'a> {
 
     /// A number, or a string that holds one, with every digit.
     pub(crate) fn decimal(self) -> Option<Decimal> {
-        let json = self.raw()?;
-        Decimal::parse(json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json))
+        Decimal::parse(self.unquoted()?)
     }
 
     /// A whole number, or a string that holds one.
     pub(crate) fn integer(self) -> Option<i64> {
-        self.decimal()?.as_str().parse().ok()
+        let text = self.unquoted()?;
+        // `parse` alone would also take what is no number in JSON, such as a sign before it.
+        text.parse().ok().filter(|_| Decimal::is_one(text))
+    }
+
+    fn unquoted(self) -> Option<&'a str> {
+        let json = self.raw()?;
+        Some(json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json))
     }
 
     /// True or false; anything else is absent.
@@ -191,9 +221,9 @@ impl<'a> Field<'a> {
     }
 
     /// Keys, as they are written, and values of an object; `None` for anything that is not an object.
-    fn members(self) -> Option<impl Iterator<Item = (&'a str, Field<'a>)>> {
+    fn members(self) -> Option<impl Iterator<Item = (&'a Node<'a>, Field<'a>)>> {
         let mut rest = Elements(self.inside('{')?);
-        Some(std::iter::from_fn(move || Some((rest.next()?.raw()?, rest.next()?))))
+        Some(std::iter::from_fn(move || Some((rest.next()?.0.first()?, rest.next()?))))
     }
 
     fn inside(self, bracket: char) -> Option<&'a [Node<'a>]> {
@@ -210,20 +240,29 @@ impl<'a> Iterator for Elements<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        let (next, rest) = self.0.split_at_checked(self.0.first()?.size)?;
+        let (next, rest) = self.0.split_at_checked(self.0.first()?.size as usize)?;
         self.0 = rest;
         Some(Field(next))
     }
 }
 
 /// The key that is written so.
-fn unescaped(json: &str) -> Cow<'_, [u8]> {
-    let inner = json.get(1..json.len() - 1).unwrap_or_default().as_bytes();
-    if !inner.contains(&b'\\') {
+fn unescaped<'a>(key: &Node<'a>) -> Cow<'a, [u8]> {
+    let json = key.raw;
+    let inner = json.as_bytes().get(1..json.len() - 1).unwrap_or_default();
+    if !key.is_escaped {
         return Cow::Borrowed(inner);
     }
     // As bytes, because half of a surrogate pair is no text. It is a string, so that there is no way to fail.
     serde_json::Deserializer::from_str(json).deserialize_bytes(Key).unwrap_or(Cow::Borrowed(inner))
+}
+
+/// The beginning of `text`, at most `most` characters.
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
+    if text.len() <= most {
+        return text; // no character has less than a byte
+    }
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Kept aside because `place` cannot be read.
@@ -334,6 +373,34 @@ mod tests {
             assert_eq!(text(other), None, "{other}");
         }
         assert_eq!(Field::default().text("x"), Ok(None));
+    }
+
+    #[test]
+    fn strings_of_every_length_end_where_they_end() {
+        for length in 0..40 {
+            for (content, is_escaped) in [
+                ("x".repeat(length), false),
+                ("한".repeat(length), false),
+                (format!("{}\\\"", "x".repeat(length)), true),
+                (format!("{}\\\\", "#".repeat(length)), true),
+                (format!("\\\"{}", "]".repeat(length)), true),
+            ] {
+                let string = format!("\"{content}\"");
+                for after in ["", ",\"x\"", "                "] {
+                    let (end, found) = end_of_string(format!("{string}{after}").as_bytes(), 1);
+                    assert_eq!((end, found), (string.len(), is_escaped), "{string}{after}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn beginnings_are_counted_in_characters() {
+        for (text, most, want) in
+            [("", 2, ""), ("ab", 2, "ab"), ("abc", 2, "ab"), ("한국", 2, "한국"), ("한국어", 2, "한국")]
+        {
+            assert_eq!(beginning(text, most), want);
+        }
     }
 
     #[test]

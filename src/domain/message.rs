@@ -213,31 +213,36 @@ impl Media {
 pub struct Decimal(String);
 
 impl Decimal {
-    /// Takes over `text` when it is a JSON number (RFC 8259, section 6).
+    /// Takes over `text` when it is a JSON number.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::is_one(text).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether `text` is a JSON number (RFC 8259, section 6).
+    pub fn is_one(text: &str) -> bool {
         fn digits(text: &str) -> (&str, &str) {
             text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
         }
         let unsigned = text.strip_prefix('-').unwrap_or(text);
         let (whole, mut rest) = digits(unsigned);
         if whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')) {
-            return None;
+            return false;
         }
         if let Some(after) = rest.strip_prefix('.') {
             let (fraction, after) = digits(after);
             if fraction.is_empty() {
-                return None;
+                return false;
             }
             rest = after;
         }
         if let Some(after) = rest.strip_prefix(['e', 'E']) {
             let (exponent, after) = digits(after.strip_prefix(['+', '-']).unwrap_or(after));
             if exponent.is_empty() {
-                return None;
+                return false;
             }
             rest = after;
         }
-        rest.is_empty().then(|| Self(text.to_owned()))
+        rest.is_empty()
     }
 
     /// The number as written.

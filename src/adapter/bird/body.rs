@@ -5,7 +5,7 @@ use super::wire::{
     Action, Content, Coordinates, Emoji as WireEmoji, EmojiItems, Item, Line, Place, Postback as WirePostback,
     Specifics,
 };
-use crate::adapter::lenient::{Elements, Entries, Field};
+use crate::adapter::lenient::{Elements, Entries, Field, beginning};
 use crate::domain::event::{Oddity, Quarantine};
 use crate::domain::ids::MessageId;
 use crate::domain::message::{Decimal, Direction, Emoji, Location, Media, MediaKind, Metadata, Postback, span_texts};
@@ -93,13 +93,13 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn body(&mut self, body: Field<'_>, entries: &Entries<'_>) -> Result<(), Quarantine> {
         let named = entries.get("type").filled("body.type")?;
-        let name: String = match &named {
-            Some(name) => name.chars().take(MAX_TYPE_CHARS).collect(),
-            None => sole_content(entries).unwrap_or_default().to_owned(),
+        let name = match &named {
+            Some(name) => beginning(name, MAX_TYPE_CHARS),
+            None => sole_content(entries).unwrap_or_default(),
         };
-        let raw = if name.is_empty() { Field::default() } else { entries.get(named.as_deref().unwrap_or(&name)) };
+        let raw = if name.is_empty() { Field::default() } else { entries.get(named.as_deref().unwrap_or(name)) };
         let content: Content = raw.object().unwrap_or_default();
-        let understood = match name.as_str() {
+        let understood = match name {
             "text" => {
                 // A bare string where an object should be is still what was written.
                 let text = if raw.is_filled_string() { raw } else { content.text };
@@ -111,13 +111,13 @@ impl Reader<'_> {
             }
             "image" => {
                 self.caption("body.image", &content)?;
-                self.items("body.image.images", content.images, Some(MediaKind::Image))?;
+                self.items(format_args!("body.image.images"), content.images, Some(MediaKind::Image))?;
                 self.attachments("body.image", content.attachments)?;
                 true
             }
             "file" => {
                 self.caption("body.file", &content)?;
-                self.items("body.file.files", content.files, None)?;
+                self.items(format_args!("body.file.files"), content.files, None)?;
                 self.attachments("body.file", content.attachments)?;
                 true
             }
@@ -136,13 +136,13 @@ impl Reader<'_> {
         if understood && !self.is_empty() {
             return Ok(());
         }
-        if matches!(name.as_str(), "carousel" | "list" | "section" | "template") {
+        if matches!(name, "carousel" | "list" | "section" | "template") {
             self.push(MediaKind::Template, |_| {});
         }
         let content_given = raw.raw().is_some_and(|json| json.starts_with(['{', '[']));
         self.best_of(if content_given && !understood { raw } else { body })?;
         if self.body.text.is_empty() && (!understood || self.body.medias.is_empty()) {
-            self.body.text = format!("[{}]", if name.is_empty() { "unknown" } else { &name });
+            self.body.text = format!("[{}]", if name.is_empty() { "unknown" } else { name });
         }
         self.unmapped(if name.is_empty() { "body".to_owned() } else { format!("body.{name}") });
         Ok(())
@@ -172,8 +172,7 @@ impl Reader<'_> {
 
     /// What image, file and gif have in common.
     fn caption(&mut self, path: &str, content: &Content<'_>) -> Result<(), Quarantine> {
-        let at = format!("{path}.text");
-        if let Some(text) = self.extra(content.text, format_args!("{at}"))? {
+        if let Some(text) = self.extra(content.text, format_args!("{path}.text"))? {
             self.body.text = text;
         }
         self.specifics(path, content)?;
@@ -198,9 +197,9 @@ impl Reader<'_> {
         }
         let items = specifics.line.object::<Line>().and_then(|line| line.emoji.object::<EmojiItems>());
         let Some(items) = items else { return Ok(()) };
-        let path = format!("{path}.metadata.line.emoji.items");
+        let path = format_args!("{path}.metadata.line.emoji.items");
         let mut spans = Vec::new();
-        for (i, item) in self.list(items.items, &path).enumerate() {
+        for (i, item) in self.list(items.items, path).enumerate() {
             if item.is_hollow() {
                 continue;
             }
@@ -229,8 +228,8 @@ impl Reader<'_> {
 
     /// The tapped button, if there is one; other buttons, and those that we offer, have no home.
     fn actions(&mut self, path: &str, actions: Field<'_>) -> Result<(), Quarantine> {
-        let path = format!("{path}.actions");
-        for (i, field) in self.list(actions, &path).enumerate() {
+        let path = format_args!("{path}.actions");
+        for (i, field) in self.list(actions, path).enumerate() {
             if field.is_hollow() {
                 continue;
             }
@@ -253,13 +252,13 @@ impl Reader<'_> {
 
     fn attachments(&mut self, path: &str, attachments: Field<'_>) -> Result<(), Quarantine> {
         let reference = self.reference.take(); // the reference is that of the text, not of what came along
-        let done = self.items(&format!("{path}.attachments"), attachments, None);
+        let done = self.items(format_args!("{path}.attachments"), attachments, None);
         self.reference = reference;
         done
     }
 
     /// One medium for every element with a URL, of `kind` or of what its MIME type says.
-    fn items(&mut self, path: &str, items: Field<'_>, kind: Option<MediaKind>) -> Result<(), Quarantine> {
+    fn items(&mut self, path: Arguments<'_>, items: Field<'_>, kind: Option<MediaKind>) -> Result<(), Quarantine> {
         for (i, field) in self.list(items, path).enumerate() {
             self.item(&format!("{path}.{i}"), field, kind, None)?;
         }
@@ -337,10 +336,10 @@ impl Reader<'_> {
     }
 
     /// The elements of a list; content of another form has no home.
-    fn list<'a>(&mut self, field: Field<'a>, path: &str) -> Elements<'a> {
+    fn list<'a>(&mut self, field: Field<'a>, path: Arguments<'_>) -> Elements<'a> {
         let list = field.list();
         if list.is_none() && !field.is_blank() {
-            self.unmapped(path.to_owned());
+            self.unmapped(path.to_string());
         }
         list.unwrap_or_default()
     }

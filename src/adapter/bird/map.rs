@@ -3,7 +3,7 @@
 use super::body::{self, Body};
 use super::wire::{Annotations, Envelope, Failure, Message as WireMessage, Part, Party, Receiver, ReplyTo, Sender};
 use crate::adapter::hmac::sha256_hex;
-use crate::adapter::lenient::{Document, Field, unreadable};
+use crate::adapter::lenient::{Document, Field, beginning, unreadable};
 use crate::domain::account::{Account, Channel};
 use crate::domain::address::{Address, normalize_tel};
 use crate::domain::conversation::{Sighting, UNKNOWN_DIALOG};
@@ -49,7 +49,7 @@ fn understand(
     }
 
     let event = name_of(account.channel, &envelope, message.as_ref())?;
-    *kind = event.chars().take(MAX_KIND_CHARS).collect();
+    beginning(&event, MAX_KIND_CHARS).clone_into(kind);
     let wanted = meant_for_us(account.channel, &envelope, &event)?;
     let message = message.ok_or_else(|| unreadable("payload"))?;
     check_channel(channel_id, &message)?;
@@ -71,7 +71,7 @@ fn name_of<'a>(
     }
     let direction = message.map_or(Ok(None), |m| m.direction.text("direction"))?;
     let kind = if direction.as_deref() == Some("outgoing") { "outbound" } else { "inbound" };
-    Ok(Cow::Owned(format!("{}.{kind}", channel.as_str())))
+    Ok(Cow::Owned([channel.as_str(), ".", kind].concat()))
 }
 
 enum Wanted {
@@ -310,7 +310,7 @@ impl Person {
         let annotations: Annotations = contact.annotations.object().unwrap_or_default();
         let who = contact.identifier_value.text(format_args!("{place}.identifierValue"))?.unwrap_or_default();
         let name = annotations.name.text(format_args!("{place}.annotations.name"))?.unwrap_or_default();
-        Ok(Self { target: target(channel, &who), name: name.into_owned(), channel })
+        Ok(Self { target: target(channel, who).into_owned(), name: name.into_owned(), channel })
     }
 }
 
@@ -327,7 +327,7 @@ fn recipient(channel: Channel, message: &WireMessage<'_>) -> Result<Person, Quar
 fn own(account: &Account, connector: Field<'_>, place: &str) -> Result<Address, Quarantine> {
     let connector: Party = connector.object().unwrap_or_default();
     let us = connector.identifier_value.text(format_args!("{place}.identifierValue"))?;
-    Ok(account.own_address(us.map(|us| target(account.channel, &us)).as_deref()))
+    Ok(account.own_address(us.map(|us| target(account.channel, us)).as_deref()))
 }
 
 fn sighting(peer: Person, own: Address, at: Timestamp) -> Sighting {
@@ -337,10 +337,10 @@ fn sighting(peer: Person, own: Address, at: Timestamp) -> Sighting {
 }
 
 /// Numbers are compared and replied to as digits; LINE's ids are taken as they are.
-fn target(channel: Channel, id: &str) -> String {
+fn target(channel: Channel, id: Cow<'_, str>) -> Cow<'_, str> {
     match channel {
-        Channel::Line => id.to_owned(),
-        Channel::Sms => normalize_tel(id),
+        Channel::Line => id,
+        Channel::Sms => Cow::Owned(normalize_tel(&id)),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::body::{self, Body};
 use super::event::{Around, Scene, key};
 use super::wire::{Event, Message as WireMessage, Unsend, Webhook};
-use crate::adapter::lenient::{Document, Elements, Field, unreadable};
+use crate::adapter::lenient::{Document, Elements, Field, beginning, unreadable};
 use crate::domain::account::Account;
 use crate::domain::event::{
     ChannelEvent, Content, DedupeKey, InboundEvent, NewMessage, Notice, Oddity, Quarantine, Unsent,
@@ -93,7 +93,7 @@ fn one(around: &Around<'_>, place: usize, field: Field<'_>) -> InboundEvent {
 
 fn understand(around: &Around<'_>, field: Field<'_>, kind: &mut String) -> Result<InboundEvent, Quarantine> {
     let event: Event = field.object().ok_or_else(|| unreadable(""))?;
-    *kind = event.kind.filled("type")?.unwrap_or_default().chars().take(MAX_KIND_CHARS).collect();
+    beginning(&event.kind.filled("type")?.unwrap_or_default(), MAX_KIND_CHARS).clone_into(kind);
     let mut scene = Scene::read(&event)?;
     let key = key(field, &event, kind, &scene)?;
     let mut oddities = std::mem::take(&mut scene.oddities);
