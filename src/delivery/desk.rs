@@ -34,6 +34,8 @@ pub(super) struct Desk {
     is_free: AtomicBool,
     /// Set when a lane's work panicked.
     pub(super) alarm: CancellationToken,
+    /// Set when nothing is claimed any more.
+    pub(super) closed: CancellationToken,
 }
 
 /// The places of one subscriber.
@@ -82,6 +84,7 @@ impl Desk {
             due: AtomicI64::new(i64::MAX),
             is_free: AtomicBool::new(false),
             alarm: CancellationToken::new(),
+            closed: CancellationToken::new(),
         };
         (Arc::new(desk), taken)
     }
@@ -147,6 +150,7 @@ impl Desk {
         for places in self.places.values() {
             places.sending.close();
         }
+        self.closed.cancel();
     }
 }
 

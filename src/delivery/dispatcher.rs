@@ -141,15 +141,15 @@ impl Dispatcher {
         }
     }
 
-    /// Begins with the lanes that come until `stop`, then waits for those at work.
+    /// Begins with the lanes that come until none is claimed any more, then waits for those at work.
     async fn attend(self: Arc<Self>, desk: Arc<Desk>, mut handed: mpsc::UnboundedReceiver<(Leased, Place)>) {
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut lanes = Vec::with_capacity(TOGETHER);
-        let (mut stop, mut alarm) = (pin!(self.stop.cancelled()), pin!(desk.alarm.cancelled()));
+        let (mut closed, mut alarm) = (pin!(desk.closed.cancelled()), pin!(desk.alarm.cancelled()));
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => break,
+                () = &mut closed => break,
                 () = &mut alarm => break,
                 _ = handed.recv_many(&mut lanes, TOGETHER) => {}
             }

@@ -46,3 +46,56 @@ impl Idle {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::connection::Stream;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn connection(listener: &TcpListener) -> (Connection, TcpStream) {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let Ok(connection) = Connection::new(Stream::Plain(stream)).await else { panic!("no connection") };
+        (connection, listener.accept().await.unwrap().0)
+    }
+
+    /// Whether our side has closed it.
+    async fn is_closed(mut other: TcpStream) -> bool {
+        let read = tokio::time::timeout(Duration::from_millis(200), other.read_u8()).await;
+        read.is_ok()
+    }
+
+    #[tokio::test]
+    async fn as_many_are_kept_as_may_be_and_only_while_they_are_good() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let idle = Idle::new(3);
+        let (first, left) = connection(&listener).await;
+        let (second, kept) = connection(&listener).await;
+        let (third, old) = connection(&listener).await;
+        let (fourth, refused) = connection(&listener).await;
+        idle.lock().push((third, Instant::now().checked_sub(IDLE).unwrap()));
+        idle.give(first);
+        idle.give(second);
+        idle.give(fourth);
+        assert!(is_closed(refused).await, "three are enough");
+        drop(left);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        idle.tend();
+        assert_eq!(idle.lock().len(), 1, "one was ended by the other side, one is old");
+        assert!(is_closed(old).await);
+        assert!(idle.take().is_some());
+        assert!(idle.take().is_none());
+        assert!(is_closed(kept).await, "it was not given back");
+    }
+
+    #[tokio::test]
+    async fn an_old_one_is_not_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let idle = Idle::new(1);
+        let (connection, other) = connection(&listener).await;
+        idle.lock().push((connection, Instant::now().checked_sub(IDLE).unwrap()));
+        assert!(idle.take().is_none());
+        assert!(is_closed(other).await);
+    }
+}

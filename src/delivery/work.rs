@@ -48,11 +48,11 @@ impl Dispatcher {
                 return worked;
             }
             let (mut attempt, is_gone) = self.attempt(subscriber, (lease, conversation), &mut owed, &mut worked).await;
-            if let Some(open) = open {
-                open.leave(place.take());
-            }
             if is_gone {
                 self.disable(subscriber, attempt.ended_at).await;
+            }
+            if let Some(open) = open {
+                open.leave(place.take());
             }
             attempt.extend = (turn < TURN && subscriber.order != Order::None).then_some(self.lease);
             match self.record(attempt).await {

@@ -179,7 +179,8 @@ fn cancel(tx: &mut Tx<'_>, outbox: i64) -> rusqlite::Result<()> {
     }
     // What was to be handed over with this commit is not.
     for handed in tx.handed.extract_if(.., |handed| handed.outbox == outbox) {
-        tx.memory.lanes.settle(connection, handed.leased.lease.lane)?;
+        // Whatever was said in that lane since then counted on whoever would have it.
+        tx.work |= tx.memory.lanes.settle(connection, handed.leased.lease.lane)?.is_some();
     }
     Ok(())
 }

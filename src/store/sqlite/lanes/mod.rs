@@ -194,9 +194,10 @@ pub(super) fn record(tx: &mut Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Adv
         tx.memory.lanes.extend(lease, next, attempt.ended_at.plus(extend).micros());
         return Ok(Advance::Next(Box::new(owed(connection, next.delivery)?)));
     }
-    // Given back with more to do: somebody should take it up at once.
-    let due = tx.memory.lanes.settle(connection, lease.lane)?;
-    tx.work |= due.is_some_and(|due| due <= attempt.ended_at.micros());
+    // Given back with more to do: somebody should take it up at once. What came after the attempt is due later than that
+    // ended, and called nobody.
+    let left = tx.memory.lanes.settle(connection, lease.lane)?;
+    tx.work |= left.is_some_and(|left| due.is_none() || left <= attempt.ended_at.micros());
     Ok(Advance::Released)
 }
 
