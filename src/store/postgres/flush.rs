@@ -1,22 +1,24 @@
 //! Group commit: while one transaction runs, the next batch gathers.
 //!
-//! A batch is whatever is queued. What cannot be written alone is found by halving the batch, so that it fails
+//! A batch is whatever is queued: what a transaction costs is mostly what each of its statements costs, however many
+//! rows they have. So there is a second transaction beside the first only when that is worth it (`queue.rs`). What cannot be written alone is found by halving the batch, so that it fails
 //! nobody else; what was in others' way is tried again; and what a cut connection left in doubt is tried again under
 //! the same id, which the database takes only once.
 
 use super::connect::{Database, PATIENCE, Session, settle};
 use super::error::{Failure, explain};
+use super::queue::Queue;
 use super::sql::Params;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 /// Operations in one transaction.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// How often a batch is tried before its callers are told.
 const TRIES: u32 = 6;
@@ -28,6 +30,11 @@ const DOUBT: Duration = Duration::from_secs(15);
 pub(super) trait Flush: Send + Sync + 'static {
     type Item: Send + Sync + 'static;
     type Answer: Clone + Send + Sync + 'static;
+
+    /// Items with the same way stay in the order in which they came: they are never in two transactions at once.
+    fn way(&self, _item: &Self::Item) -> Option<u64> {
+        None
+    }
 
     /// Does everything in one transaction with the given id. Puts into `promised` what the callers are told once
     /// it is known that the commit took place, before it is sent.
@@ -48,56 +55,26 @@ pub(super) trait Flush: Send + Sync + 'static {
     fn committed(&self, answers: &[Self::Answer]);
 }
 
-type Reply<A> = oneshot::Sender<Result<A, StoreError>>;
-
-/// The way into the queue of one flusher.
-pub(super) struct Queue<F: Flush>(mpsc::Sender<(F::Item, Reply<F::Answer>)>);
-
-/// Starts a flusher. It ends when its queue is gone and empty.
+/// Starts flushers that share a queue. They end when it is closed and empty.
 pub(super) fn start<F: Flush>(
-    flush: Arc<F>,
-    database: Arc<Database>,
-    metrics: Metrics,
+    flush: F,
+    database: &Arc<Database>,
+    metrics: &Metrics,
     length: usize,
-) -> (Queue<F>, tokio::task::JoinHandle<()>) {
-    let (sender, mut receiver) = mpsc::channel::<(F::Item, Reply<F::Answer>)>(length);
-    let task = tokio::spawn(async move {
-        let mut waiting = Vec::with_capacity(BATCH);
-        while receiver.recv_many(&mut waiting, BATCH).await > 0 {
-            let (mut items, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-            let answers = attend(&*flush, &database, &metrics, &mut items).await;
-            // First the share of memory that they hold, then the answers: the next webhooks may be on their way.
-            drop(items);
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                // A caller that went away does not need the answer.
-                drop(reply.send(answer));
+    flushers: usize,
+) -> (Queue<F>, Vec<JoinHandle<()>>) {
+    let queue = Queue::new(Arc::new(flush), length);
+    let tasks = (0..flushers.max(1)).map(|_| {
+        let (database, metrics, line) = (database.clone(), metrics.clone(), queue.line());
+        tokio::spawn(async move {
+            while let Some(mut batch) = line.next().await {
+                let answers = attend(&*line.flush, &database, &metrics, &mut batch.items).await;
+                batch.answer(answers);
             }
-        }
+        })
     });
-    (Queue(sender), task)
-}
-
-impl<F: Flush> Queue<F> {
-    /// Queues an item at once or not at all; the answer comes after its commit.
-    pub(super) fn offer(&self, item: F::Item) -> Result<oneshot::Receiver<Result<F::Answer, StoreError>>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send((item, reply)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => stopped(),
-        })?;
-        Ok(answer)
-    }
-
-    /// Queues an item, waiting for room, and waits for its commit.
-    pub(super) async fn submit(&self, item: F::Item) -> Result<F::Answer, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send((item, reply)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
-    }
-}
-
-pub(super) fn stopped() -> StoreError {
-    StoreError::Stopped { detail: "it is closed or read-only".to_owned() }
+    let tasks = tasks.collect();
+    (queue, tasks)
 }
 
 /// One answer for each item.

@@ -284,8 +284,9 @@ pub(super) async fn release(session: &Session, leases: &[Lease]) -> Result<(), F
 
 /// The lock comes first: what is committed while a lane is waited for must be seen, or nobody would look for it.
 async fn settle(session: &Session, lanes: &[i64], tokens: &[i64]) -> Result<(), Failure> {
+    let (lock, settle) = (session.prepare_cached(LOCK).await?, session.prepare_cached(SETTLE).await?);
     session.batch_execute("BEGIN").await?;
-    session.execute(LOCK, &[&lanes]).await?;
-    session.execute(SETTLE, &[&lanes, &tokens]).await?;
+    session.execute(&lock, &[&lanes]).await?;
+    session.execute(&settle, &[&lanes, &tokens]).await?;
     Ok(session.batch_execute("COMMIT").await?)
 }

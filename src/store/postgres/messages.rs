@@ -11,6 +11,7 @@ use crate::domain::merge::Known;
 use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 use crate::store::rows;
+use std::collections::HashSet;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -79,7 +80,7 @@ pub(super) struct Find<'a> {
 }
 
 impl<'a> Find<'a> {
-    pub(super) fn new(asks: &'a [Ask<'a>], newest: i64) -> Self {
+    pub(super) fn of(asks: &'a [Ask<'a>], newest: i64) -> Self {
         let mut find = Self { asks, newest, new: Default::default(), old: Default::default(), at: Default::default() };
         for (place, ask) in (0i64..).zip(asks) {
             let Some(MessageId(id)) = ask.message else { continue };
@@ -105,8 +106,13 @@ impl<'a> Find<'a> {
         find
     }
 
-    /// What is found, by the place of who asks.
-    pub(super) async fn run(&self, session: &Session) -> Result<Vec<(usize, Found)>, Failure> {
+    /// The ids of new messages.
+    pub(super) fn new_messages(&self) -> impl Iterator<Item = Uuid> {
+        self.new.0.iter().copied()
+    }
+
+    /// What is found of messages that are most likely known, by the place of who asks.
+    pub(super) async fn most_likely_known(&self, session: &Session) -> Result<Vec<(usize, Found)>, Failure> {
         let mut rows = Vec::new();
         if !self.at.0.is_empty() {
             let at = session.prepare_cached(AT).await?;
@@ -116,19 +122,34 @@ impl<'a> Find<'a> {
             let old = session.prepare_cached(OLD).await?;
             rows.extend(session.query(&old, &[&self.old.0, &self.old.1, &self.newest]).await?);
         }
-        if !self.new.0.is_empty() {
-            let new = session.prepare_cached(NEW).await?;
-            rows.extend(session.query(&new, &[&self.new.0, &self.new.1, &self.newest]).await?);
+        Ok(self.found(&rows))
+    }
+
+    /// Of new messages those that are known all the same, among those that were `seen`.
+    pub(super) async fn known_after_all(
+        &self,
+        session: &Session,
+        seen: &HashSet<Uuid>,
+    ) -> Result<Vec<(usize, Found)>, Failure> {
+        let (ids, places): (Vec<Uuid>, Vec<i64>) =
+            self.new.0.iter().zip(&self.new.1).filter(|(id, _)| seen.contains(id)).unzip();
+        if ids.is_empty() {
+            return Ok(Vec::new());
         }
+        let new = session.prepare_cached(NEW).await?;
+        Ok(self.found(&session.query(&new, &[&ids, &places, &self.newest]).await?))
+    }
+
+    fn found(&self, rows: &[Row]) -> Vec<(usize, Found)> {
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             let place = usize::try_from(row.get::<_, i64>("place")).unwrap_or_default();
             let Some(ask) = self.asks.get(place) else { continue };
-            if let Some(message) = read(&row, ask.account, ask.account_row) {
+            if let Some(message) = read(row, ask.account, ask.account_row) {
                 found.push((place, message));
             }
         }
-        Ok(found)
+        found
     }
 }
 

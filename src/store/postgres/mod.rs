@@ -15,6 +15,7 @@ mod messages;
 mod names;
 mod nodes;
 mod outbox;
+mod queue;
 mod reads;
 mod replay;
 mod retention;
@@ -39,14 +40,13 @@ use crate::domain::time::Timestamp;
 use attempts::Attempts;
 use connect::{Database, PATIENCE, Session, settle};
 use error::Failure;
-use flush::{Queue, stopped};
 pub(super) use import::target;
 use inbound::Webhooks;
 use lanes::Claims;
 use names::Names;
 use nodes::Node;
+use queue::{Queue, stopped};
 use schema::Trouble;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -96,7 +96,7 @@ struct Shared {
 }
 
 struct Queues {
-    webhooks: Vec<Queue<Webhooks>>,
+    webhooks: Queue<Webhooks>,
     attempts: Queue<Attempts>,
 }
 
@@ -125,17 +125,15 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
     });
     let (mut queues, mut tasks, stop) = (None, Vec::new(), CancellationToken::new());
     if access != Access::Read {
-        // Enough that one commits while others gather, and connections left for everything else.
-        let mut webhooks = Vec::new();
-        for _ in 0..connections.div_ceil(3).clamp(1, 4) {
-            let flush = Webhooks { database: database.clone(), names: names.clone(), hint: hint.clone() };
-            let (queue, task) = flush::start(Arc::new(flush), database.clone(), metrics.clone(), QUEUE);
-            webhooks.push(queue);
-            tasks.push(task);
-        }
+        // Connections are left for everything else.
+        let flushers = connections.div_ceil(3).clamp(1, 4);
+        let flush = Webhooks { database: database.clone(), names: names.clone(), hint: hint.clone() };
+        let (webhooks, own) = flush::start(flush, &database, metrics, QUEUE * flushers, flushers);
+        tasks.extend(own);
+        // One is enough: what was attempted meanwhile goes together.
         let flush = Attempts { database: database.clone(), hint };
-        let (attempts, task) = flush::start(Arc::new(flush), database, metrics.clone(), QUEUE);
-        tasks.push(task);
+        let (attempts, own) = flush::start(flush, &database, metrics, QUEUE, 1);
+        tasks.extend(own);
         queues = Some(Arc::new(Queues { webhooks, attempts }));
     }
     if access == Access::Serve {
@@ -304,24 +302,12 @@ impl Postgres {
     }
 }
 
-/// Events of one conversation take one way, so that they stay in the order in which they came.
-fn way(inbound: &Inbound, ways: usize) -> usize {
-    let mut hash = DefaultHasher::new();
-    let first = inbound.events.first().and_then(|prepared| prepared.event.content.sighting());
-    match first {
-        Some(sighting) => sighting.conversation_id(&inbound.account).0.hash(&mut hash),
-        None => inbound.account.id.0.hash(&mut hash),
-    }
-    usize::try_from(hash.finish() % u64::try_from(ways.max(1)).unwrap_or(1)).unwrap_or_default()
-}
-
 #[async_trait::async_trait]
 impl Store for Postgres {
     async fn commit_inbound(&self, inbound: Inbound) -> Result<Receipt, StoreError> {
         let queues = self.queues()?;
-        let queue = queues.webhooks.get(way(&inbound, queues.webhooks.len())).ok_or_else(stopped)?;
         // Fewer than may wait: by hand, or in a test, whoever waits longer is answered all the same.
-        let answer = queue.offer(inbound)?;
+        let answer = queues.webhooks.offer(inbound)?;
         drop(queues);
         match timeout(ANSWER, answer).await {
             Ok(answer) => answer.map_err(|_| stopped())?.map(|(receipt, _)| receipt),

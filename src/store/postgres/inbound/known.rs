@@ -95,6 +95,17 @@ const DEDUPE: &str = "
     INSERT INTO dedupe (account, event_time, key, event)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[]) ON CONFLICT DO NOTHING RETURNING event";
 
+/// Which of these ids, of new messages and of keys, are known: nearly always none, so this is all that is looked for.
+/// LATERAL with LIMIT leaves the planner one way, bucket and id; other words let it read whole buckets, if what it knows
+/// of the table is old.
+const SEEN: &str = "
+    SELECT t.id FROM unnest($1::uuid[]) AS t(id)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM ids i
+        WHERE i.bucket IN ($2::bigint, $2::bigint - 1) AND i.id = t.id AND i.kind <> 1 LIMIT 1) i
+    UNION ALL
+    SELECT e.uuid FROM early_messages e WHERE e.uuid = ANY($1::uuid[])";
+
 const OTHER_TIME: &str = "
     SELECT t.event FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[]) AS t(account, at, key, event)
     CROSS JOIN LATERAL (
@@ -109,12 +120,12 @@ const CONVERSATIONS: &str = "
 /// Reads everything; new keys are taken by that.
 pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, Failure> {
     let mut keyed: Vec<(i64, i64, Uuid, i64)> = Vec::with_capacity(asks.len());
-    let mut seen = HashMap::new();
+    let mut times_of = HashMap::new();
     let mut known = Known::default();
     for ask in asks {
         let Some((key, hash)) = ask.key else { continue };
         // Within the batch the first wins.
-        match seen.entry((ask.account_row, hash)) {
+        match times_of.entry((ask.account_row, hash)) {
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(key.at);
                 keyed.push((ask.account_row, key.at.micros(), hash, ask.event));
@@ -134,23 +145,32 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
         asks.iter().filter_map(|ask| ask.conversation).collect::<BTreeSet<_>>().into_iter().collect();
     let newest = bucket(asks.iter().map(|ask| ask.event).max().unwrap_or_default());
 
-    let (dedupe, other_time, talks) = (
+    let (dedupe, seen, talks) = (
         session.prepare_cached(DEDUPE).await?,
-        session.prepare_cached(OTHER_TIME).await?,
+        session.prepare_cached(SEEN).await?,
         session.prepare_cached(CONVERSATIONS).await?,
     );
-    let find = messages::Find::new(asks, newest);
+    let find = messages::Find::of(asks, newest);
+    // In their order, which is that of the pages.
+    let wanted: Vec<Uuid> =
+        find.new_messages().chain(hashes.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect();
     let dedupe_params: Params<'_> = &[&accounts, &times, &hashes, &events];
     let talks_params: Params<'_> = &[&conversations];
-    let other_params: Params<'_> = &[&accounts, &times, &hashes, &events, &newest];
-    let (first, talks, conflicts, told) = tokio::join!(biased;
+    let seen_params: Params<'_> = &[&wanted, &newest];
+    let (first, talks, seen, told) = tokio::join!(biased;
         session.query(&dedupe, dedupe_params),
         session.query(&talks, talks_params),
-        session.query(&other_time, other_params),
-        find.run(session),
+        session.query(&seen, seen_params),
+        find.most_likely_known(session),
     );
     known.first = first?.iter().map(|row| row.get(0)).collect();
-    known.conflicts.extend(conflicts?.iter().map(|row| row.get::<_, i64>(0)));
+    let seen: HashSet<Uuid> = seen?.iter().map(|row| row.get(0)).collect();
+    let mut told = told?;
+    told.extend(find.known_after_all(session, &seen).await?);
+    keyed.retain(|(_, _, hash, _)| seen.contains(hash));
+    if !keyed.is_empty() {
+        known.conflicts.extend(other_time(session, &keyed, newest).await?);
+    }
     let owner: HashMap<Uuid, &Ask<'_>> = asks.iter().filter_map(|ask| Some((ask.conversation?, ask))).collect();
     for row in talks? {
         let id: Uuid = row.get("uuid");
@@ -158,7 +178,7 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
             known.conversations.insert(id, talk);
         }
     }
-    for (place, found) in told? {
+    for (place, found) in told {
         let ask = &asks[place];
         let Some(id) = ask.message else { continue };
         known
@@ -166,6 +186,17 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
             .insert((ask.account_row, id), Told { found, is_new: false, is_changed: false, is_early: false, event: 0 });
     }
     Ok(known)
+}
+
+/// Events whose key came lately with another time.
+async fn other_time(session: &Session, keyed: &[(i64, i64, Uuid, i64)], newest: i64) -> Result<Vec<i64>, Failure> {
+    let other_time = session.prepare_cached(OTHER_TIME).await?;
+    let accounts: Vec<i64> = keyed.iter().map(|k| k.0).collect();
+    let times: Vec<i64> = keyed.iter().map(|k| k.1).collect();
+    let hashes: Vec<Uuid> = keyed.iter().map(|k| k.2).collect();
+    let events: Vec<i64> = keyed.iter().map(|k| k.3).collect();
+    let rows = session.query(&other_time, &[&accounts, &times, &hashes, &events, &newest]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 fn talk(row: &Row, ask: &Ask<'_>) -> Option<Talk> {

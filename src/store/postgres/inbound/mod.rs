@@ -15,6 +15,7 @@ use super::names::Names;
 use super::outbox;
 use crate::domain::event::{Content, Quarantine, QuarantineReason};
 use crate::store::inbound::{Inbound, Receipt};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -32,6 +33,17 @@ pub(super) type Kept = (Receipt, bool);
 impl Flush for Webhooks {
     type Item = Inbound;
     type Answer = Kept;
+
+    /// Events of one conversation take one way, so that they stay in the order in which they came.
+    fn way(&self, inbound: &Inbound) -> Option<u64> {
+        let mut hash = DefaultHasher::new();
+        let first = inbound.events.first().and_then(|prepared| prepared.event.content.sighting());
+        match first {
+            Some(sighting) => sighting.conversation_id(&inbound.account).0.hash(&mut hash),
+            None => inbound.account.id.0.hash(&mut hash),
+        }
+        Some(hash.finish())
+    }
 
     async fn flush(
         &self,

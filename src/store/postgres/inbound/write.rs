@@ -37,7 +37,12 @@ const AGAIN: &str = "
              conflict, reason, detail, message)
     WHERE e.id = t.id";
 
-/// What look-ups find.
+/// What look-ups find, of rows that are new: nothing of theirs can be there, and to look first costs as much again.
+const FRESH_IDS: &str = "
+    INSERT INTO ids (bucket, id, kind, row)
+    SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::bigint[])";
+
+/// The same of rows that may have been found before.
 pub(crate) const IDS: &str = "
     INSERT INTO ids (bucket, id, kind, row)
     SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::bigint[]) ON CONFLICT DO NOTHING";
@@ -168,7 +173,9 @@ fn ids(batch: &mut Batch<'_>, work: &Work<'_>, known: &Known) {
         }
     }
     rows.sort_unstable();
-    batch.add(IDS, rows.len(), || columns![rows, |r| r.0, |r| r.1, |r| r.2, |r| r.3]);
+    // An event that is read again was known by its key already.
+    let sql = if work.lines.iter().any(|line| line.replaces) { IDS } else { FRESH_IDS };
+    batch.add(sql, rows.len(), || columns![rows, |r| r.0, |r| r.1, |r| r.2, |r| r.3]);
 }
 
 fn talks<'b>(batch: &mut Batch<'b>, known: &'b Known) {
