@@ -327,7 +327,7 @@ fn dispatcher(
     let sender = Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?;
     let mut subscribers = HashMap::new();
     for (index, subscriber) in config.subscribers.iter().enumerate() {
-        let made = build_subscriber(config, subscriber, &sender, &metrics)
+        let made = subscriber_of(config, subscriber, &sender, &metrics)
             .map_err(|message| Mistakes(vec![Mistake { place: format!("subscribers[{index}]"), message }]))?;
         subscribers.insert(made.id.0.clone(), Arc::new(made));
     }
@@ -346,7 +346,8 @@ fn dispatcher(
     })
 }
 
-fn build_subscriber(
+/// The subscriber of a configuration, ready to be sent to; what is wrong with it otherwise.
+pub fn subscriber_of(
     config: &Config,
     subscriber: &SubscriberConfig,
     sender: &Sender,

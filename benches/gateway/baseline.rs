@@ -3,6 +3,7 @@
 //! - `raw`: axum's own server reads the body and answers 200. Nothing in Rust on this stack gets faster than that.
 //! - `map`: the gateway's server; the webhook is verified, parsed and mapped, and forgotten.
 //! - `render`: the same, and what subscribers would get is written.
+//! - `forward`: the same, and it is sent to the subscriber before the webhook is answered. Nothing is kept.
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -13,11 +14,19 @@ use axum::routing::post;
 use birdwire::adapter::Adapter;
 use birdwire::adapter::verified::verify;
 use birdwire::app;
+use birdwire::config::Config;
+use birdwire::delivery::Subscriber;
+use birdwire::delivery::outcome::Answer;
+use birdwire::delivery::sender::Sender;
 use birdwire::domain::account::Account;
+use birdwire::domain::event::OutboundEvent;
+use birdwire::domain::ids::ConversationId;
 use birdwire::domain::time::Clock;
 use birdwire::domain::webhook::RawWebhook;
 use birdwire::http::server::{self, Limits};
+use birdwire::metrics::Metrics;
 use birdwire::store::inbound::Prepared;
+use birdwire::store::lane::Owed;
 use birdwire::voipbin::Renderer;
 use std::hint::black_box;
 use std::path::Path;
@@ -29,6 +38,7 @@ struct Desk {
     account: Account,
     adapter: Box<dyn Adapter>,
     renderer: Option<Renderer>,
+    forward: Option<(Sender, Subscriber)>,
     clock: Clock,
 }
 
@@ -48,11 +58,12 @@ pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
         }
         let renderer = match mode {
             "map" => None,
-            "render" => Some(Renderer::new(config.record_format)),
+            "render" | "forward" => Some(Renderer::new(config.record_format)),
             _ => bail!("there is no baseline {mode}"),
         };
+        let forward = if mode == "forward" { Some(forward(&config)?) } else { None };
         let (account, adapter) = app::accounts(&config)?.pop().context("no account is configured")?;
-        let desk = Arc::new(Desk { account, adapter, renderer, clock: app::system_clock() });
+        let desk = Arc::new(Desk { account, adapter, renderer, forward, clock: app::system_clock() });
         let limits = Limits {
             header_timeout: config.server.header_timeout,
             max_connections: config.server.max_connections,
@@ -62,6 +73,14 @@ pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
         server::serve(listener, router, limits, CancellationToken::new()).await;
         Ok(())
     })
+}
+
+fn forward(config: &Config) -> Result<(Sender, Subscriber)> {
+    let delivery = &config.delivery;
+    let sender = Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?;
+    let subscriber = config.subscribers.first().context("no subscriber is configured")?;
+    let subscriber = app::subscriber_of(config, subscriber, &sender, &Metrics::new()?).map_err(anyhow::Error::msg)?;
+    Ok((sender, subscriber))
 }
 
 async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> StatusCode {
@@ -79,9 +98,36 @@ async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes)
         None => drop(black_box(events)),
         Some(renderer) => {
             for (place, event) in events.into_iter().enumerate() {
-                drop(black_box(Prepared::new(event, place, &desk.account, renderer)));
+                let conversation = event.content.conversation_id(&desk.account);
+                let prepared = black_box(Prepared::new(event, place, &desk.account, renderer));
+                for event in prepared.created {
+                    if !desk.send(conversation, event).await {
+                        return StatusCode::BAD_GATEWAY;
+                    }
+                }
             }
         }
     }
     StatusCode::OK
+}
+
+impl Desk {
+    /// Whether the subscriber, if there is one, has taken the event.
+    async fn send(&self, conversation: ConversationId, event: OutboundEvent) -> bool {
+        let Some((sender, subscriber)) = &self.forward else { return true };
+        let now = (self.clock)();
+        let mut owed = Owed {
+            delivery: 1,
+            sequence: 1,
+            event_id: event.id,
+            event_type: event.event_type.as_str().to_owned(),
+            body: event.body,
+            failures: 0,
+            first_attempt: None,
+            created_at: now,
+            replay: false,
+        };
+        let answer = sender.attempt(subscriber, conversation, &mut owed, now).await;
+        matches!(answer, Answer::Status { status: 200..=299, .. })
+    }
 }

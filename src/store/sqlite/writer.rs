@@ -15,10 +15,13 @@ use rusqlite::{Connection, ToSql};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 /// Operations in one transaction; more only makes the first of them wait longer.
 const BATCH: usize = 256;
+
+/// Operations that can wait have one of so many parts of the queue.
+const SHARE: usize = 8;
 
 /// How long a restart of the log waits for readers.
 const RESTART_PATIENCE: Duration = Duration::from_millis(50);
@@ -95,6 +98,8 @@ fn stopped() -> StoreError {
 /// The handle to the writing thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Work>>,
+    /// What operations that can wait may take of the queue: however many there are, webhooks find room in it.
+    share: Semaphore,
     pub(super) taker: Arc<Mutex<Option<Arc<dyn Taker>>>>,
     pub(super) hint: Arc<Notify>,
     pub(super) failure: watch::Receiver<Option<String>>,
@@ -136,11 +141,11 @@ impl Writer {
             drop(connection);
             drop(file);
         })?;
-        Ok((Self { queue: sender, taker, hint, failure }, thread))
+        Ok((Self { queue: sender, share: Semaphore::new((queue / SHARE).max(1)), taker, hint, failure }, thread))
     }
 
-    /// Queues `run` and waits for its commit. `patient` waits for room in the queue; otherwise a full queue is an
-    /// error at once.
+    /// Queues `run` and waits for its commit. `patient` waits for room in its share of the queue; otherwise a full queue
+    /// is an error at once.
     pub(super) async fn submit<T: Send + 'static>(
         &self,
         patient: bool,
@@ -148,6 +153,8 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Job { run, result: None, reply });
+        // Held until the answer.
+        let _share = if patient { Some(self.share.acquire().await.map_err(|_| stopped())?) } else { None };
         if patient {
             self.queue.send(job).await.map_err(|_| stopped())?;
         } else {
@@ -353,3 +360,48 @@ fn write_each(
 
 /// How long the checkpointer rests between two looks at a log that is being written.
 pub(super) const CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use crate::store::Access;
+    use crate::store::sqlite::lanes::book::Book;
+    use crate::store::sqlite::schema;
+    use futures_util::future::{FutureExt as _, join_all};
+    use std::fs::File;
+
+    #[tokio::test]
+    async fn what_can_wait_leaves_room_for_webhooks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let connection = schema::connect(&path, Access::Serve, Timestamp::from_micros(1)).unwrap();
+        let memory = Memory::load(&connection, Book::new(true, 1)).unwrap();
+        let signals = Signals {
+            restart_log: Arc::new(AtomicBool::new(false)),
+            committed: Box::new(|| {}),
+            metrics: Metrics::new().unwrap(),
+        };
+        let file = Arc::new(File::open(&path).unwrap());
+        let (writer, thread) = Writer::start((connection, file), memory, 16, signals).unwrap();
+        // The writer is at work on something that does not end, and more can wait than the queue has places.
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (begin, began) = std::sync::mpsc::channel();
+        let mut long = Box::pin(writer.submit(false, move |_| {
+            begin.send(()).ok();
+            Ok(ended.recv().ok())
+        }));
+        assert!(long.as_mut().now_or_never().is_none());
+        began.recv().unwrap();
+        let mut patient = Box::pin(join_all((0..20).map(|_| writer.submit(true, |_| Ok(())))));
+        assert!(patient.as_mut().now_or_never().is_none());
+        let mut webhook = Box::pin(writer.submit(false, |_| Ok(())));
+        assert!(webhook.as_mut().now_or_never().is_none(), "refused");
+        end.send(()).unwrap();
+        webhook.await.unwrap();
+        assert!(patient.await.iter().all(Result::is_ok));
+        long.await.unwrap();
+        drop(writer);
+        thread.join().unwrap();
+    }
+}
