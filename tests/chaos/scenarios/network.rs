@@ -67,6 +67,7 @@ pub(crate) async fn partitioned(arena: Arena) -> Result<Report> {
 
 /// M3: one node's way to the database loses three pieces of ten, and now and then two seconds.
 pub(crate) async fn slow_network(arena: Arena) -> Result<Report> {
+    const SPIKE: Duration = Duration::from_secs(2);
     let setting = Setting {
         delivery: "attempt_timeout = \"1s\"\nlease = \"10s\"\nfirst_retry = \"50ms\"\nmax_retry = \"400ms\"",
         ..Setting::default()
@@ -79,12 +80,14 @@ pub(crate) async fn slow_network(arena: Arena) -> Result<Report> {
         latency: Duration::from_millis(5),
         jitter: Duration::from_millis(20),
         loss: 0.3,
-        spikes: (0.02, Duration::from_secs(2)),
+        spikes: (0.02, SPIKE),
         ..Link::default()
     };
     fleet.proxy(1)?.set(Fault::Link(bad));
     fleet.sender.until(arena.patience(60), |progress| progress.taken >= load.webhooks() * 7 / 8).await?;
     fleet.proxy(1)?.heal();
+    // What was on its way is late still, sent once again if need be: the fault ends when it has arrived.
+    sleep(SPIKE + Duration::from_millis(500)).await;
     // A transaction that was given up may have been committed after all: a claim, or an attempt's record.
     fleet.lose_claims(1);
     let (mut report, requests) = recovered(&arena, fleet, sending).await?;
