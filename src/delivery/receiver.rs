@@ -147,6 +147,7 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn receiver(url: &str) -> Result<Receiver, NoHost> {
         Receiver::new(&url.parse().unwrap(), Guard::plain(&[]), None, 1)
@@ -175,5 +176,90 @@ mod tests {
         let nobody = SocketAddr::new("::1".parse().unwrap(), 1);
         assert_eq!(connect(&[nobody, here]).await.unwrap().peer_addr().unwrap(), here);
         assert!(connect(&[nobody]).await.is_err());
+    }
+
+    type Certificate = rcgen::CertifiedKey<rcgen::KeyPair>;
+
+    fn certificate() -> Certificate {
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+    }
+
+    /// Answers every request over TLS, and says on which connection it came.
+    async fn answering(certificate: &Certificate) -> (u16, tokio::sync::mpsc::UnboundedReceiver<u16>) {
+        use hyper::service::service_fn;
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (came, seen) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((tcp, peer)) = listener.accept().await {
+                let (acceptor, came) = (acceptor.clone(), came.clone());
+                tokio::spawn(async move {
+                    let Ok(tls) = acceptor.accept(tcp).await else { return };
+                    let answer = service_fn(move |_| {
+                        came.send(peer.port()).ok();
+                        std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(
+                            Bytes::from_static(b"taken"),
+                        ))))
+                    });
+                    let io = hyper_util::rt::TokioIo::new(tls);
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, answer).await.ok();
+                });
+            }
+        });
+        (port, seen)
+    }
+
+    /// A receiver over TLS at `host`, by whoever trusts these certificates.
+    fn secure(host: &str, port: u16, trusted: &[&Certificate]) -> Receiver {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in trusted {
+            roots.add(certificate.cert.der().clone()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let guard = Guard::secure(&["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        let url = format!("https://{host}:{port}/hook").parse().unwrap();
+        Receiver::new(&url, guard, Some(TlsConnector::from(Arc::new(config))), 1).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_tls_takes_one_request_after_the_other() {
+        let certificate = certificate();
+        let (port, mut seen) = answering(&certificate).await;
+        let receiver = secure("localhost", port, &[&certificate]);
+        let mut connection = receiver.connect().await.unwrap();
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        for _ in 0..3 {
+            let sent = connection.send(receiver.post(Bytes::from_static(b"{}")), end).await;
+            let Ok(answer) = sent else { panic!("no answer") };
+            assert_eq!(answer.status(), 200);
+            assert!(connection.drain(answer.into_body(), end).await, "it can be used again");
+        }
+        let first = seen.recv().await.unwrap();
+        assert_eq!((seen.recv().await, seen.recv().await), (Some(first), Some(first)));
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_prove_its_name_gets_nothing() {
+        let (mine, other) = (certificate(), certificate());
+        let (port, mut seen) = answering(&mine).await;
+        // Unknown, known but another, and under a name that is not in it.
+        for (host, trusted) in [("localhost", &[][..]), ("localhost", &[&other]), ("127.0.0.1", &[&mine])] {
+            assert_eq!(secure(host, port, trusted).connect().await.err(), Some(Fault::Tls), "{host}");
+        }
+        assert!(seen.try_recv().is_err());
     }
 }

@@ -1,9 +1,9 @@
 //! Group commit: while one transaction runs, the next batch gathers.
 //!
 //! A batch is whatever is queued: what a transaction costs is mostly what each of its statements costs, however many
-//! rows they have. So there is a second transaction beside the first only when that is worth it (`queue.rs`). What cannot be written alone is found by halving the batch, so that it fails
-//! nobody else; what was in others' way is tried again; and what a cut connection left in doubt is tried again under
-//! the same id, which the database takes only once.
+//! rows they have. So there is a second transaction beside the first only when that is worth it (`queue.rs`). What cannot
+//! be written alone is found by halving the batch, so that it fails nobody else; what was in others' way is tried again;
+//! and what a cut connection left in doubt is tried again under the same id, which the database takes only once.
 
 use super::connect::{Database, PATIENCE, Session, settle};
 use super::error::{Failure, explain};

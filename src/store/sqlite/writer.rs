@@ -386,13 +386,13 @@ mod tests {
         let (writer, thread) = Writer::start((connection, file), memory, 16, signals).unwrap();
         // The writer is at work on something that does not end, and more can wait than the queue has places.
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let (begin, began) = std::sync::mpsc::channel();
+        let (reached, working) = std::sync::mpsc::channel();
         let mut long = Box::pin(writer.submit(false, move |_| {
-            begin.send(()).ok();
+            reached.send(()).ok();
             Ok(ended.recv().ok())
         }));
         assert!(long.as_mut().now_or_never().is_none());
-        began.recv().unwrap();
+        working.recv().unwrap();
         let mut patient = Box::pin(join_all((0..20).map(|_| writer.submit(true, |_| Ok(())))));
         assert!(patient.as_mut().now_or_never().is_none());
         let mut webhook = Box::pin(writer.submit(false, |_| Ok(())));
