@@ -157,6 +157,9 @@ fn accepted(figures: &mut Figures, outcome: &mut Outcome) {
     }
 }
 
+/// Deliveries after which a round of working off is over.
+const DRAINED: u64 = 40_000;
+
 /// How fast the gateway works off what a store owes to a subscriber that is back: claims, attempts, records.
 pub(crate) fn drain(place: &Place, kept: &Path, time: Duration) -> Result<Measured> {
     let sink = Sink::start(1, 1, false)?;
@@ -167,7 +170,10 @@ pub(crate) fn drain(place: &Place, kept: &Path, time: Duration) -> Result<Measur
     machine::wait("the first delivery", PATIENCE, || Ok(sink.deliveries() > 500))?;
     let usage = Usage::now(&[running.process()])?;
     let (began, there) = (Instant::now(), sink.deliveries());
-    std::thread::sleep(time);
+    // By number, not by time: a round must leave something for the next ones.
+    machine::wait("the deliveries of a round", PATIENCE, || {
+        Ok(sink.deliveries() - there >= DRAINED || began.elapsed() >= time)
+    })?;
     let (took, more) = (began.elapsed(), sink.deliveries() - there);
     let usage = (usage, Usage::now(&[running.process()])?);
     let mut figures = Figures::new();
