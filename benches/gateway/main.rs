@@ -85,5 +85,10 @@ fn run() -> Result<bool> {
     } else {
         anstream::print!("{}", report::tables(&report));
     }
-    Ok(!options.check || report.goals.iter().all(|goal| goal.met == Some(true)))
+    let troubles: Vec<String> = report.rows.iter().filter_map(rounds::RowResult::trouble).collect();
+    for trouble in &troubles {
+        anstream::eprintln!("bench: {trouble}");
+    }
+    let is_met = !options.check || report.goals.iter().all(|goal| goal.met == Some(true));
+    Ok(troubles.is_empty() && is_met)
 }

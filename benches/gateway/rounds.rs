@@ -51,10 +51,26 @@ pub(crate) struct RowResult {
     pub(crate) suite: &'static str,
     pub(crate) name: String,
     pub(crate) not_measured: Option<String>,
+    /// Whether it could have been measured, and was tried.
+    pub(crate) failed: bool,
     pub(crate) rounds: Vec<Round>,
 }
 
 impl RowResult {
+    /// Why the run is not a good one, whatever the goals say. Rows of other programs, and of stores and shapes that a busy
+    /// machine may be too slow for, may fail without that.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let row = format!("{}/{}", self.suite, self.name);
+        for figure in ["lost", "doubled"] {
+            let count: f64 = self.values(figure).iter().sum();
+            if count > 0.0 {
+                return Some(format!("{row}: {count} messages were {figure}"));
+            }
+        }
+        let is_ours = self.name.starts_with("accept") || self.name.starts_with("deliver");
+        (self.failed && is_ours).then(|| format!("{row}: {}", self.not_measured.as_deref().unwrap_or("it failed")))
+    }
+
     /// The median of a figure over the rounds.
     pub(crate) fn median(&self, figure: &str) -> Option<f64> {
         let mut values = self.values(figure);
@@ -112,7 +128,13 @@ pub(crate) fn quantile(micros: &mut [u32], quantile: f64) -> f64 {
 pub(crate) fn run(suite: &'static str, count: u32, noise: Noise, mut rows: Vec<Row<'_>>) -> Vec<RowResult> {
     let mut results: Vec<RowResult> = rows
         .iter()
-        .map(|row| RowResult { suite, name: row.name.clone(), not_measured: row.missing.clone(), rounds: Vec::new() })
+        .map(|row| RowResult {
+            suite,
+            name: row.name.clone(),
+            not_measured: row.missing.clone(),
+            failed: false,
+            rounds: Vec::new(),
+        })
         .collect();
     for number in 1..=count {
         for (row, result) in rows.iter_mut().zip(&mut results) {
@@ -127,6 +149,7 @@ pub(crate) fn run(suite: &'static str, count: u32, noise: Noise, mut rows: Vec<R
                 Err(error) => {
                     anstream::eprintln!("{suite} {number}/{count} {}: {error:#}", row.name);
                     result.not_measured = Some(format!("{error:#}"));
+                    result.failed = true;
                 }
             }
         }
