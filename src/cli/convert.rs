@@ -158,7 +158,7 @@ impl Bench {
     }
 
     fn desk(&self) -> anyhow::Result<&Desk> {
-        self.ingest.desk(self.account).context("the account has gone missing")
+        Ok(self.ingest.desk(self.account).context("the account has gone missing")?)
     }
 
     /// Prints what has become owed since the delivery `after`; says which is the latest.

@@ -144,7 +144,7 @@ impl Intake {
     {
         let gateway = &self.gateway;
         let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
-        let Some(desk) = account_id.and_then(|id| gateway.ingest.desk_to_keep(id)) else {
+        let Some(desk) = account_id.and_then(|id| gateway.ingest.desk(id)).cloned() else {
             // Something was sent that will never be read: reading it first lets the sender read the answer.
             discard(body, gateway).await;
             return Outcome::UnknownAccount;

@@ -74,13 +74,8 @@ impl Ingest {
     }
 
     /// The desk of an account; `None` for an account that is not configured.
-    pub fn desk(&self, account: AccountId) -> Option<&Desk> {
-        self.desks.get(&account).map(|desk| &**desk)
-    }
-
-    /// The same, for whoever goes on when the request is gone.
-    pub fn desk_to_keep(&self, account: AccountId) -> Option<Arc<Desk>> {
-        self.desks.get(&account).cloned()
+    pub fn desk(&self, account: AccountId) -> Option<&Arc<Desk>> {
+        self.desks.get(&account)
     }
 
     fn prepare(&self, desk: &Desk, events: Vec<InboundEvent>) -> Vec<Prepared> {

@@ -28,19 +28,21 @@ impl Renderer {
 
 impl Render for Renderer {
     fn body(&self, event_type: EventType, record: Record<'_>) -> Vec<u8> {
-        let created = event_type.is_creation();
-        let (style, write): (_, fn(&mut Json, Record<'_>, bool)) = match self.format {
-            RecordFormat::Documented => (Style::Plain, documented),
-            RecordFormat::Current => (Style::Go, current),
+        let style = match self.format {
+            RecordFormat::Documented => Style::Plain,
+            RecordFormat::Current => Style::Go,
         };
         Json::document(style, |json| {
             json.word(key!("type"), event_type.as_str());
-            json.object(key!("data"), |json| write(json, record, created));
+            json.object(key!("data"), |json| match self.format {
+                RecordFormat::Documented => documented(json, record),
+                RecordFormat::Current => current(json, record, event_type.is_creation()),
+            });
         })
     }
 }
 
-fn documented(json: &mut Json, record: Record<'_>, _created: bool) {
+fn documented(json: &mut Json, record: Record<'_>) {
     match record {
         Record::Conversation(conversation) => documented::conversation(json, conversation),
         Record::Message(message) => documented::message(json, message),

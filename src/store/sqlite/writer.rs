@@ -154,15 +154,17 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Job { run, result: None, reply });
         // Held until the answer.
-        let _share = if patient { Some(self.share.acquire().await.map_err(|_| stopped())?) } else { None };
-        if patient {
+        let _share = if patient {
+            let share = self.share.acquire().await.map_err(|_| stopped())?;
             self.queue.send(job).await.map_err(|_| stopped())?;
+            Some(share)
         } else {
             self.queue.try_send(job).map_err(|e| match e {
                 mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => stopped(),
             })?;
-        }
+            None
+        };
         let (answer, run) = answer.await.map_err(|_| stopped())?;
         // With the share of memory that it holds, before anybody is answered: the next webhook may be on its way.
         drop(run);
