@@ -10,14 +10,14 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// More of an answer's body is not worth reading to keep a connection.
 const BODY_CAP: usize = 64 * 1024;
@@ -27,6 +27,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What hyper may read ahead: the longest head that is understood.
 const BUFFER: usize = 64 * 1024;
+
+/// What bytes go through: as they are, or encrypted.
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A request as it is sent.
 pub(super) type Post = Request<Full<Bytes>>;
@@ -148,55 +151,5 @@ pub(super) fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     match inner {
         Some(inner) => inner.is::<rustls::Error>(),
         None => error.is::<rustls::Error>(),
-    }
-}
-
-/// What bytes go through.
-pub(super) enum Stream {
-    /// As they are.
-    Plain(TcpStream),
-    /// Encrypted.
-    Secure(Box<TlsStream<TcpStream>>),
-}
-
-/// Does the same with either.
-macro_rules! either {
-    ($stream:expr, $inner:ident => $does:expr) => {
-        match $stream {
-            Stream::Plain($inner) => $does,
-            Stream::Secure($inner) => $does,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), inner => Pin::new(inner).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), inner => Pin::new(inner).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), inner => Pin::new(inner).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        either!(self, inner => inner.is_write_vectored())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), inner => Pin::new(inner).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), inner => Pin::new(inner).poll_shutdown(cx))
     }
 }

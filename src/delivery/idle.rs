@@ -56,7 +56,7 @@ mod tests {
 
     async fn connection(listener: &TcpListener) -> (Connection, TcpStream) {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let Ok(connection) = Connection::new(Stream::Plain(stream)).await else { panic!("no connection") };
+        let Ok(connection) = Connection::new(Stream::Left(stream)).await else { panic!("no connection") };
         (connection, listener.accept().await.unwrap().0)
     }
 
@@ -80,8 +80,14 @@ mod tests {
         idle.give(fourth);
         assert!(is_closed(refused).await, "three are enough");
         drop(left);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        idle.tend();
+        // Its end takes a moment to arrive.
+        let tended = async {
+            while idle.lock().len() > 1 {
+                tokio::task::yield_now().await;
+                idle.tend();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), tended).await.ok();
         assert_eq!(idle.lock().len(), 1, "one was ended by the other side, one is old");
         assert!(is_closed(old).await);
         assert!(idle.take().is_some());

@@ -97,9 +97,9 @@ impl Receiver {
             Some((connector, name)) => {
                 let secured = connector.connect(name.clone(), tcp).await;
                 let secured = secured.map_err(|error| if is_tls(&error) { Fault::Tls } else { Fault::Connect })?;
-                Stream::Secure(Box::new(secured))
+                Stream::Right(Box::new(secured))
             }
-            None => Stream::Plain(tcp),
+            None => Stream::Left(tcp),
         };
         Connection::new(stream).await
     }
