@@ -117,9 +117,17 @@ const CONVERSATIONS: &str = "
     SELECT id, uuid, dialog_id, own, peer, named_at, tm_create, tm_update, tm_delete
     FROM conversations WHERE uuid = ANY($1) ORDER BY uuid FOR UPDATE";
 
+/// What is asked about a key: account, time, hash, event.
+type Keyed = (i64, i64, Uuid, i64);
+
+/// The columns of those, as statements take them.
+fn columns_of(keyed: &[Keyed]) -> (Vec<i64>, Vec<i64>, Vec<Uuid>, Vec<i64>) {
+    keyed.iter().copied().collect()
+}
+
 /// Reads everything; new keys are taken by that.
 pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, Failure> {
-    let mut keyed: Vec<(i64, i64, Uuid, i64)> = Vec::with_capacity(asks.len());
+    let mut keyed: Vec<Keyed> = Vec::with_capacity(asks.len());
     let mut times_of = HashMap::new();
     let mut known = Known::default();
     for ask in asks {
@@ -137,10 +145,7 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
         }
     }
     keyed.sort_unstable();
-    let accounts: Vec<i64> = keyed.iter().map(|k| k.0).collect();
-    let times: Vec<i64> = keyed.iter().map(|k| k.1).collect();
-    let hashes: Vec<Uuid> = keyed.iter().map(|k| k.2).collect();
-    let events: Vec<i64> = keyed.iter().map(|k| k.3).collect();
+    let (accounts, times, hashes, events) = columns_of(&keyed);
     let conversations: Vec<Uuid> =
         asks.iter().filter_map(|ask| ask.conversation).collect::<BTreeSet<_>>().into_iter().collect();
     let newest = bucket(asks.iter().map(|ask| ask.event).max().unwrap_or_default());
@@ -189,12 +194,9 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
 }
 
 /// Events whose key came lately with another time.
-async fn other_time(session: &Session, keyed: &[(i64, i64, Uuid, i64)], newest: i64) -> Result<Vec<i64>, Failure> {
+async fn other_time(session: &Session, keyed: &[Keyed], newest: i64) -> Result<Vec<i64>, Failure> {
     let other_time = session.prepare_cached(OTHER_TIME).await?;
-    let accounts: Vec<i64> = keyed.iter().map(|k| k.0).collect();
-    let times: Vec<i64> = keyed.iter().map(|k| k.1).collect();
-    let hashes: Vec<Uuid> = keyed.iter().map(|k| k.2).collect();
-    let events: Vec<i64> = keyed.iter().map(|k| k.3).collect();
+    let (accounts, times, hashes, events) = columns_of(keyed);
     let rows = session.query(&other_time, &[&accounts, &times, &hashes, &events, &newest]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
