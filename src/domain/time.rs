@@ -1,6 +1,6 @@
 //! The one representation of a moment in domain and store.
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, NaiveDateTime, Timelike as _, Utc};
 use std::time::Duration;
 
 /// Where the edges get the time from: the system's clock in the program, a hand-moved one in tests.
@@ -71,10 +71,6 @@ impl Timestamp {
         };
         let (year, month, day) = (number(&[y1, y2, y3, y4])?, number(&[mo1, mo2])?, number(&[d1, d2])?);
         let (hour, minute, second) = (number(&[h1, h2])?, number(&[mi1, mi2])?, number(&[s1, s2])?);
-        // A leap second is left to whoever knows more about it.
-        if day == 0 || day > days_in(year, month) || hour > 23 || minute > 59 || second > 59 {
-            return None;
-        }
         let micros = match zone {
             [b'Z'] => 0,
             [b'.', fraction @ .., b'Z'] if !fraction.is_empty() => {
@@ -86,8 +82,9 @@ impl Timestamp {
             }
             _ => return None,
         };
-        let seconds = ((days_since_epoch(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-        Some(Self(seconds * 1_000_000 + micros))
+        let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
+        // A leap second is left to whoever knows more about it.
+        Some(Self(date.and_hms_micro_opt(hour, minute, second, micros)?.and_utc().timestamp_micros()))
     }
 
     fn parse_any(text: &str) -> Option<Self> {
@@ -130,53 +127,22 @@ const LAST: i64 = 253_402_300_799_999_999;
 impl From<Timestamp> for Civil {
     /// A moment outside of the years that have four digits becomes the nearest one inside.
     fn from(moment: Timestamp) -> Self {
-        let micros = (moment.0.clamp(FIRST, LAST) - FIRST).cast_unsigned();
-        let seconds = micros / 1_000_000;
-        // Years begin in March here, so that the day that some years have more is their last. Counted from March of the
-        // year -400, so that nothing is negative.
-        let days = seconds / 86_400 + DAYS_IN_400_YEARS - 60;
-        let era = days / DAYS_IN_400_YEARS;
-        let day_of_era = days % DAYS_IN_400_YEARS;
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month = (5 * day_of_year + 2) / 153; // from March on; five months have 153 days
-        let is_next_year = month >= 10;
+        let utc = Timestamp(moment.0.clamp(FIRST, LAST)).utc().unwrap_or_default(); // far inside of chrono's years
         Self {
-            year: (era * 400 + year_of_era + u64::from(is_next_year)).saturating_sub(400),
-            month: if is_next_year { month - 9 } else { month + 3 },
-            day: day_of_year - (153 * month + 2) / 5 + 1,
-            hour: seconds / 3_600 % 24,
-            minute: seconds / 60 % 60,
-            second: seconds % 60,
-            micros: micros % 1_000_000,
+            year: u64::try_from(utc.year()).unwrap_or_default(),
+            month: utc.month().into(),
+            day: utc.day().into(),
+            hour: utc.hour().into(),
+            minute: utc.minute().into(),
+            second: utc.second().into(),
+            micros: utc.timestamp_subsec_micros().into(),
         }
     }
 }
 
-const DAYS_IN_400_YEARS: u64 = 146_097;
-
-/// Of a date of the years from 0 to 9999.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, as above.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
-}
-
-/// 0 for a month that there is not.
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    }
-}
-
 /// The value of a few digits; `None` when one of them is none.
-fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0')))
 }
 
 /// A duration in microseconds, saturating.
