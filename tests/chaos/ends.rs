@@ -1,6 +1,7 @@
 //! Both ends of a scenario, whatever is between them: the provider, the subscribers, and what their ledgers say together.
 
 use crate::beside::Beside;
+use crate::node::{DEFAULT_CONCURRENCY, Setting};
 use crate::sender::Sender;
 use crate::sink::{Act, Program, Sink};
 use crate::stage::Report;
@@ -17,14 +18,28 @@ pub(crate) struct Ends {
     pub(crate) sender: Sender,
     /// The subscribers.
     pub(crate) sinks: Vec<Sink>,
+    /// What may show in their ledgers.
+    pub(crate) excuses: Excuses,
 }
 
+/// Lanes at work for each that may be sent to: the others have their answer, and wait for its record.
+const OPEN: usize = 4;
+
 /// What a scenario did that may show, see [`Allowed`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Excuses {
     pub(crate) kills: usize,
-    pub(crate) concurrency: usize,
+    pub(crate) faults: Vec<Duration>,
+    pub(crate) at_work: usize,
     pub(crate) unseen: usize,
+}
+
+impl Excuses {
+    /// None but what a setting brings with it.
+    pub(crate) fn new(setting: &Setting) -> Self {
+        let concurrency = setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        Self { at_work: concurrency * OPEN, ..Self::default() }
+    }
 }
 
 /// A subscriber that takes everything at once.
@@ -96,13 +111,24 @@ impl Ends {
         Ok(began.elapsed())
     }
 
+    /// Something breaks now.
+    pub(crate) fn note_fault(&mut self) {
+        self.excuses.faults.push(self.sender.elapsed());
+    }
+
+    /// A process is killed now, or cannot keep its leases: what it has under way may be sent again.
+    pub(crate) fn lose_leases(&mut self) {
+        self.excuses.kills += 1;
+        self.note_fault();
+    }
+
     /// Compares the ledgers with each other, and with the gateway's own books.
-    pub(crate) fn judge(&self, excuses: Excuses, books: &Beside, report: &mut Report) -> Result<()> {
+    pub(crate) fn judge(&self, books: &Beside, report: &mut Report) -> Result<()> {
         let requests = self.sender.ledger();
         let deliveries: Vec<_> = self.sinks.iter().flat_map(Sink::ledger).collect();
         let subscribers = self.sinks.iter().map(|sink| sink.name().to_owned()).collect();
-        let Excuses { kills, concurrency, unseen } = excuses;
-        let allowed = Allowed { subscribers, kills, concurrency, unseen };
+        let Excuses { kills, faults, at_work, unseen } = self.excuses.clone();
+        let allowed = Allowed { subscribers, kills, faults, at_work, unseen };
         let verdict = verdict::judge(&requests, &deliveries, &allowed);
         report.violations.extend(verdict.violations);
         report.duplicates = verdict.duplicates;

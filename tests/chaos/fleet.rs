@@ -2,7 +2,7 @@
 
 use crate::beside::Beside;
 use crate::ends::{self, Ends, Excuses};
-use crate::node::{ACCOUNT, DEFAULT_CONCURRENCY, Node, Plan, Setting};
+use crate::node::{ACCOUNT, Node, Plan, Setting};
 use crate::postgres::{self, Postgres, ROLE};
 use crate::proxy::Proxy;
 use crate::sender::Sender;
@@ -10,7 +10,7 @@ use crate::sink::{Program, Sink};
 use crate::stage::{Arena, END, Report};
 use crate::verdict::Invariant;
 use anyhow::{Context, Result};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,7 +48,6 @@ pub(crate) struct Fleet {
     ends: Ends,
     /// Never runs: a configuration for commands, past every proxy.
     books: Node,
-    excuses: Excuses,
     peak: u64,
 }
 
@@ -58,6 +57,12 @@ impl Deref for Fleet {
 
     fn deref(&self) -> &Ends {
         &self.ends
+    }
+}
+
+impl DerefMut for Fleet {
+    fn deref_mut(&mut self) -> &mut Ends {
+        &mut self.ends
     }
 }
 
@@ -113,9 +118,8 @@ impl Fleet {
         let targets = members.iter().map(|member| member.node.webhook_url()).collect();
         let signed = format!("{PUBLIC}/v1.0/conversation/accounts/{ACCOUNT}");
         let sender = Sender::new(client.clone(), signed, targets, began);
-        let concurrency = setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-        let excuses = Excuses { concurrency, ..Excuses::default() };
-        Ok(Self { members, database, ends: Ends { sender, sinks }, books, excuses, peak: 0 })
+        let ends = Ends { sender, sinks, excuses: Excuses::new(setting) };
+        Ok(Self { members, database, ends, books, peak: 0 })
     }
 
     /// Starts every node at once and waits until all are ready.
@@ -154,19 +158,13 @@ impl Fleet {
     /// Kills a node.
     pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
         self.note_memory()?;
-        self.node(index).kill()?;
         self.lose_leases();
-        Ok(())
-    }
-
-    /// Some node could not keep its leases: what it had under way may be sent again.
-    pub(crate) fn lose_leases(&mut self) {
-        self.excuses.kills += 1;
+        self.node(index).kill()
     }
 
     /// So often a lane may have been taken by a node that never learned of it.
     pub(crate) fn lose_claims(&mut self, times: usize) {
-        self.excuses.unseen += times;
+        self.ends.excuses.unseen += times;
     }
 
     /// Remembers the most memory that any node had.
@@ -202,7 +200,7 @@ impl Fleet {
             let said = member.node.said().unwrap_or_default();
             report.expect(!said.contains("panicked"), Invariant::Expected, || format!("{name} panicked"));
         }
-        self.ends.judge(self.excuses, &self.books.beside(), &mut report)?;
+        self.ends.judge(&self.books.beside(), &mut report)?;
         let complaints = self.database.check()?;
         report.expect(complaints.is_empty(), Invariant::Intact, || format!("pg_amcheck says {complaints:?}"));
         let peak = self.peak;

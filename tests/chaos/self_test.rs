@@ -28,7 +28,13 @@ fn clean() -> Story {
         deliveries: Vec::new(),
         listed: Vec::new(),
         events: Vec::new(),
-        allowed: Allowed { subscribers: subscribers.clone(), kills: 0, concurrency: 2, unseen: 0 },
+        allowed: Allowed {
+            subscribers: subscribers.clone(),
+            kills: 0,
+            faults: vec![Duration::ZERO],
+            at_work: 2,
+            unseen: 0,
+        },
     };
     for dialog in ["d1", "d2"] {
         for counter in 1..=3 {
@@ -190,9 +196,20 @@ const WRONG: &[(&str, Invariant, Spoil)] = &[
         again(s, 1);
         again(s, 1);
     }),
-    ("more duplicates than lanes under way", Invariant::BoundedDuplicates, |s| {
+    ("a duplicate of what was taken long before a kill", Invariant::BoundedDuplicates, |s| {
         s.allowed.kills = 1;
-        s.allowed.concurrency = 1;
+        s.allowed.faults = vec![Duration::from_secs(30)];
+        again(s, 1);
+        s.deliveries[2].at = Duration::from_secs(31);
+    }),
+    ("a duplicate before a kill", Invariant::BoundedDuplicates, |s| {
+        s.allowed.kills = 1;
+        s.allowed.faults = vec![Duration::from_secs(1)];
+        again(s, 1);
+    }),
+    ("more duplicates than lanes at work", Invariant::BoundedDuplicates, |s| {
+        s.allowed.kills = 1;
+        s.allowed.at_work = 1;
         again(s, 8);
         again(s, 0);
     }),

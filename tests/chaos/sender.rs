@@ -95,6 +95,11 @@ impl Sender {
         Self { inner: Arc::new(Inner { client, signed, targets, turn, began, ledger: Mutex::default(), progress }) }
     }
 
+    /// How long the scenario has run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.inner.began.elapsed()
+    }
+
     /// Sends the whole load until everything is taken; says how long it took.
     pub(crate) async fn run(&self, load: Load) -> Result<Duration> {
         let began = Instant::now();

@@ -4,7 +4,7 @@
 use crate::ends::{self, Ends, Excuses};
 pub(crate) use crate::ends::{moody, willing};
 pub(crate) use crate::node::Setting;
-use crate::node::{DEFAULT_CONCURRENCY, Node, Plan};
+use crate::node::{Node, Plan};
 use crate::sender::{Load, Sender};
 use crate::sink::{Program, Sink};
 use crate::verdict::{Invariant, ListedEvent, Violation};
@@ -56,7 +56,6 @@ pub(crate) struct Stage {
     setting: Setting,
     folder: PathBuf,
     client: reqwest::Client,
-    kills: usize,
     peak: u64,
 }
 
@@ -120,7 +119,8 @@ impl Stage {
         let node = node("node", &arena.folder, &sinks, &setting, client.clone())?;
         let sender = Sender::new(client.clone(), node.webhook_url(), vec![node.webhook_url()], began);
         let folder = arena.folder.clone();
-        Ok(Self { node, ends: Ends { sender, sinks }, setting, folder, client, kills: 0, peak: 0 })
+        let ends = Ends { sender, sinks, excuses: Excuses::new(&setting) };
+        Ok(Self { node, ends, setting, folder, client, peak: 0 })
     }
 
     /// Another gateway on the same store, which does not run yet.
@@ -131,9 +131,8 @@ impl Stage {
     /// Kills the gateway.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.note_memory()?;
-        self.node.kill()?;
-        self.kills += 1;
-        Ok(())
+        self.ends.lose_leases();
+        self.node.kill()
     }
 
     /// Starts the gateway and kills it before it can be ready, so often.
@@ -171,9 +170,7 @@ impl Stage {
         let said = self.node.said()?;
         report.expect(!said.contains("panicked"), Invariant::Expected, || "the gateway panicked".to_owned());
 
-        let concurrency = self.setting.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-        let excuses = Excuses { kills: self.kills, concurrency, unseen: 0 };
-        self.ends.judge(excuses, &self.node.beside(), &mut report)?;
+        self.ends.judge(&self.node.beside(), &mut report)?;
         let intact = integrity(&database(&self.folder))?;
         report.expect(intact == ["ok"], Invariant::Intact, || format!("integrity_check says {intact:?}"));
 

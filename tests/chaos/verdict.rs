@@ -56,12 +56,17 @@ pub(crate) struct Allowed {
     pub(crate) subscribers: Vec<String>,
     /// How often a process was killed.
     pub(crate) kills: usize,
-    /// Lanes under way at once, per subscriber.
-    pub(crate) concurrency: usize,
+    /// When something broke because of which an attempt may not have been recorded, from the beginning of the scenario.
+    pub(crate) faults: Vec<Duration>,
+    /// Lanes at work at once, per subscriber.
+    pub(crate) at_work: usize,
     /// How often a lane may have been taken by a node that then did not know of it: what is listed as an attempt of
     /// unknown outcome was none.
     pub(crate) unseen: usize,
 }
+
+/// An attempt that was made longer than this before something broke was recorded: it never comes again.
+const REACH: Duration = Duration::from_secs(2);
 
 /// What is wrong, and what was counted on the way.
 #[derive(Debug, Default)]
@@ -216,14 +221,24 @@ fn nothing_lost(subscriber: &str, sent: &Sent<'_>, received: &[(&Delivery, Event
 }
 
 /// A delivery that comes again when it was last taken or cut is a duplicate. After a refusal or a hang it is what
-/// was asked for. A crash may repeat what was under way: one delivery per lane, as many lanes as may be under way.
+/// was asked for. A crash may repeat what was under way just before: one delivery per lane, as many lanes as may be at
+/// work.
 fn duplicates(subscriber: &str, received: &[(&Delivery, Event)], allowed: &Allowed, verdict: &mut Verdict) {
-    let mut last: HashMap<&str, Reply> = HashMap::new();
+    let mut last: HashMap<&str, &Delivery> = HashMap::new();
     let mut by_lane: BTreeMap<&str, Vec<&Delivery>> = BTreeMap::new();
     for (delivery, _) in received.iter().filter(|(d, _)| !d.replay) {
-        let before = last.insert(&delivery.id, delivery.reply);
-        if before.is_some_and(|reply| reply.is_taken() || reply == Reply::Cut) {
+        let Some(before) = last.insert(&delivery.id, delivery) else { continue };
+        if before.reply.is_taken() || before.reply == Reply::Cut {
             by_lane.entry(&delivery.lane).or_default().push(delivery);
+            if !allowed.faults.iter().any(|fault| before.at + REACH >= *fault && *fault <= delivery.at) {
+                let what = format!(
+                    "{}: again, at {:.1?} and at {:.1?}, though nothing broke then",
+                    place(delivery),
+                    before.at,
+                    delivery.at
+                );
+                verdict.add(Invariant::BoundedDuplicates, what);
+            }
         }
     }
     for repeats in by_lane.values().filter(|repeats| repeats.len() > allowed.kills) {
@@ -233,7 +248,7 @@ fn duplicates(subscriber: &str, received: &[(&Delivery, Event)], allowed: &Allow
         }
     }
     let all: usize = by_lane.values().map(Vec::len).sum();
-    let most = allowed.kills * allowed.concurrency;
+    let most = allowed.kills * allowed.at_work;
     if all > most {
         verdict.add(Invariant::BoundedDuplicates, format!("{subscriber} got {all} duplicates, {most} are explained"));
     }

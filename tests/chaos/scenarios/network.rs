@@ -51,14 +51,10 @@ pub(crate) async fn partitioned(arena: Arena) -> Result<Report> {
     sleep(Duration::from_secs(2)).await;
     let lost = fleet.total("birdwire_leases_lost_total").await?;
     let mut report = fleet.finish().await?;
-    let duplicates = report.duplicates;
     report.expect(taken == owed, Invariant::Recovery, || {
         format!("{over:.0?} after the partition the other has taken over {taken} of {owed} only")
     });
     report.expect(more == 0.0, Invariant::Expected, || format!("it went on with {more} attempts"));
-    report.expect(duplicates <= PLACES, Invariant::BoundedDuplicates, || {
-        format!("{duplicates} duplicates, {PLACES} were under way")
-    });
     report.fact(format!("taken over {over:.1?} after the partition"));
     report.fact(format!("ready again in {ready:.0?}"));
     report.fact(format!("{lost} leases lost"));

@@ -34,6 +34,7 @@ pub(crate) async fn kills(arena: Arena) -> Result<Report> {
         let at = part * (kill + 1) - random.usize(0..part.max(1));
         fleet.sender.until(arena.patience(60), |progress| progress.taken >= at).await?;
         if FALLS.contains(&kill) {
+            fleet.note_fault();
             fleet.database.stop().await?;
             fleet.database.start().await?;
             recovery = recovery.max(fleet.ready(READY).await.context("I7: no recovery after the database's")?);
@@ -230,14 +231,10 @@ pub(crate) async fn suspended(arena: Arena) -> Result<Report> {
     sleep(Duration::from_secs(1)).await;
     let lost = total(&fleet.node(0).metrics().await?, "birdwire_leases_lost_total");
     let mut report = fleet.finish().await?;
-    let duplicates = report.duplicates;
     report.expect(taken == owed, Invariant::Recovery, || {
         format!("{over:.0?} after its suspension the other has taken over {taken} of {owed} only")
     });
     report.expect(lost > 0.0, Invariant::Expected, || "it was believed after its leases had ended".to_owned());
-    report.expect(duplicates <= PLACES, Invariant::BoundedDuplicates, || {
-        format!("{duplicates} duplicates, {PLACES} were under way")
-    });
     report.fact(format!("taken over {over:.1?} after the suspension, ready again in {ready:.0?}, {lost} leases lost"));
     Ok(report)
 }
