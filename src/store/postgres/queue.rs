@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-/// So many items are worth a transaction beside those under way.
-const WORTH: usize = 64;
+/// So many items are worth a transaction beside those under way: half of what 64 busy connections have in hand, so that
+/// one half is taken in while the database works on the other.
+const WORTH: usize = 32;
 
 /// How many items that cannot go yet are passed in looking for others.
 const LOOKS: usize = 1024;
