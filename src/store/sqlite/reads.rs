@@ -56,12 +56,13 @@ fn limit(wanted: usize) -> i64 {
 }
 
 const DELIVERY: &str = "
-    SELECT d.id, s.name, d.state, o.uuid, o.type, coalesce(c.uuid, zeroblob(16)), d.seq, d.attempts, d.replay, o.created_at, d.due_at,
+    SELECT d.id, s.name, CASE WHEN w.lane IS NULL OR d.state <> 0 THEN d.state ELSE 1 END, o.uuid, o.type, coalesce(c.uuid, zeroblob(16)), d.seq, d.attempts, d.replay, o.created_at, d.due_at,
         d.last_at, d.last_ms, d.last_status, d.last_reason
     FROM deliveries d
     JOIN outbox o ON o.id = d.event
     LEFT JOIN conversations c ON c.id = o.conversation
-    JOIN subscribers s ON s.id = d.subscriber";
+    JOIN subscribers s ON s.id = d.subscriber
+    LEFT JOIN at_work w ON w.lane = d.lane AND w.delivery = d.id";
 
 fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
     let attempts: u32 = r.get(7)?;
@@ -93,8 +94,8 @@ fn delivery_row(r: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
 pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<DeliveryRow>> {
     let state = match query.state {
         None => "",
-        Some(State::Pending) => " AND d.state = 0",
-        Some(State::Leased) => " AND d.state = 1",
+        Some(State::Pending) => " AND d.state = 0 AND w.lane IS NULL",
+        Some(State::Leased) => " AND (d.state = 1 OR d.state = 0 AND w.lane IS NOT NULL)",
         Some(State::Delivered) => " AND d.state = 2",
         Some(State::Dead) => " AND d.state = 3",
         Some(State::Cancelled) => " AND d.state = 4",
@@ -159,11 +160,12 @@ pub(super) fn subscribers(connection: &Connection) -> rusqlite::Result<Vec<Subsc
 }
 
 pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>> {
-    // What is owed is in `owed` up to where it was written, from there on in the rows themselves.
+    // What is owed is in `owed` up to where it was written, from there on in the rows themselves. Lanes at work take what is
+    // done out of it when they are given back.
     let mut found: HashMap<i64, (i64, Option<i64>)> = HashMap::new();
     let mut owed = connection.prepare_cached(
-        "SELECT subscriber, count(*), min(delivery) FROM owed
-         WHERE delivery < (SELECT delivery FROM tail) GROUP BY subscriber
+        "SELECT o.subscriber, count(*), min(o.delivery) FROM owed o LEFT JOIN at_work w ON w.lane = o.lane
+         WHERE o.delivery < (SELECT delivery FROM tail) AND (w.lane IS NULL OR o.seq >= w.seq) GROUP BY o.subscriber
          UNION ALL
          SELECT subscriber, count(*), min(id) FROM deliveries
          WHERE id >= (SELECT delivery FROM tail) AND state IN (0, 1) GROUP BY subscriber",

@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
     (2, include_str!("migrations/0002_tail.sql"), None),
     (3, include_str!("migrations/0003_derived.sql"), Some(super::index::fill)),
     (4, include_str!("migrations/0004_replaced.sql"), None),
+    (5, include_str!("migrations/0005_at_work.sql"), None),
 ];
 
 /// The version that this program makes.

@@ -197,15 +197,20 @@ pub(crate) async fn an_unsend_cancels_a_failing_head(engine: &dyn Engine) {
 }
 
 pub(crate) async fn a_head_may_be_cancelled_while_it_is_attempted(engine: &dyn Engine) {
-    for (verdict, extended) in [
+    let verdicts = [
         (Verdict::Delivered, false),
         (Verdict::Retry { due: at(5000) }, false),
         (Verdict::Dead, false),
         (Verdict::Delivered, true),
         (Verdict::Retry { due: at(5000) }, true),
-    ] {
-        let world = watched(engine).await;
+    ];
+    for ((verdict, extended), is_old) in verdicts.into_iter().flat_map(|how| [(how, false), (how, true)]) {
+        let mut world = watched(engine).await;
         tell(&world, vec![original(&line("m", "secret", 0)), original(&line("n", "public", 0))]).await;
+        if is_old {
+            // A store that was closed has everything where it belongs.
+            world = world.reopen().await;
+        }
         let head = world.claim_one(at(1)).await;
         tell(&world, vec![unsend(&line("m", "", 2))]).await;
         assert_eq!(world.claim(at(3)).await, [], "the lane is leased");

@@ -1,14 +1,17 @@
 //! What the embedded store writes later, some thousand deliveries at a time, is not lost before that: whenever its
 //! process is killed, the next one finds everything that was answered.
 
+use super::changes::unsend;
 use super::engines::Sqlite;
-use super::world::{LEASE, Note, World, account, at, attempt, messages, note};
+use super::world::{LEASE, Note, World, account, at, attempt, key_of, messages, note, open};
 use super::{Engine, Place};
 use birdwire::domain::delivery::{Order, State};
 use birdwire::domain::event::End;
 use birdwire::domain::ids::MessageId;
 use birdwire::domain::route::SubscriberId;
-use birdwire::store::lane::{Leased, Verdict};
+use birdwire::domain::time::Timestamp;
+use birdwire::store::Access;
+use birdwire::store::lane::{Advance, Attempt, Leased, Verdict};
 use birdwire::store::listing::{DeliveryQuery, DeliveryRow};
 use birdwire::store::trace::TraceQuery;
 use rusqlite::Connection;
@@ -91,6 +94,79 @@ async fn nothing_is_lost_with_the_process_that_would_have_written_it() {
     let world = world.reopen().await;
     check(&world, &promised, 1_000).await;
     world.end().await;
+}
+
+/// What stands in its place is worked off lane by lane: how far a lane is, is one row that everybody reads.
+#[tokio::test]
+async fn how_far_a_lane_is_survives_its_process() {
+    let world = World::simple(&Sqlite).await;
+    world.write("U1", &["a", "b", "c", "d"]).await;
+    let world = world.reopen().await;
+    let first = world.claim_one(at(1)).await;
+    assert_eq!((world.states().await, world.backlog("crm").await.owed), ([3, 1, 0, 0, 0], 4));
+    assert!(done(&after_a_kill(&world).await, "a").await.is_empty());
+
+    let second = go_on(&world, &first, at(2)).await;
+    assert_eq!(key_of(&second.owed.body), "b");
+    assert_eq!((world.states().await, world.backlog("crm").await.owed), ([2, 1, 1, 0, 0], 3));
+    let oldest = world.backlog("crm").await.oldest;
+    let beside = open(&world.place, Access::Write).await.unwrap();
+    let crm = SubscriberId("crm".to_owned());
+    // A command leaves alone what is being attempted.
+    beside.enable(&crm, at(2)).await.unwrap();
+    beside.close().await;
+    assert_eq!((world.backlog("crm").await.oldest, world.claim(at(2)).await.len()), (oldest, 0));
+    let next = after_a_kill(&world).await;
+    assert_eq!((next.states().await, next.backlog("crm").await.owed), ([3, 0, 1, 0, 0], 3));
+    assert_eq!(done(&next, "b").await, [first.owed.delivery]);
+
+    // What is taken back meanwhile is not owed, and was attempted by nobody that anybody knows of.
+    world.say(account(1), vec![unsend(&Note { at: at(3), ..note("U1", "b") })]).await;
+    let next = after_a_kill(&world).await;
+    assert_eq!((next.states().await, next.backlog("crm").await.owed), ([2, 0, 1, 0, 1], 2));
+    assert_eq!(key_of(&next.claim_one(at(3)).await.owed.body), "c");
+
+    let third = go_on(&world, &second, at(4)).await;
+    assert_eq!(key_of(&third.owed.body), "c");
+    // What came meanwhile is not in its place yet, and comes behind what is.
+    world.write("U1", &["e"]).await;
+    let fourth = go_on(&world, &third, at(5)).await;
+    let fifth = go_on(&world, &fourth, at(6)).await;
+    assert_eq!((key_of(&fourth.owed.body), key_of(&fifth.owed.body)), ("d".to_owned(), "e".to_owned()));
+    let next = after_a_kill(&world).await;
+    assert_eq!((next.states().await, next.backlog("crm").await.owed), ([1, 0, 3, 0, 1], 1));
+    assert_eq!(done(&next, "e").await.len(), 3);
+    world.record(&fifth, Verdict::Retry { due: at(100) }, at(7)).await;
+    assert_eq!(world.claim(at(99)).await, []);
+    let last = world.claim_one(at(100)).await;
+    world.record(&last, Verdict::Delivered, at(100)).await;
+    assert_eq!((world.states().await, world.backlog("crm").await.owed), ([0, 0, 4, 0, 1], 0));
+    let place = file(&world.place).to_owned();
+    world.store.close().await;
+    let left = "SELECT (SELECT count(*) FROM owed) + (SELECT count(*) FROM at_work)";
+    let left: i64 = Connection::open(place).unwrap().query_row(left, [], |r| r.get(0)).unwrap();
+    assert_eq!(left, 0, "nothing is left of it");
+}
+
+/// Records a delivery and goes on with the next of its lane.
+async fn go_on(world: &World, leased: &Leased, now: Timestamp) -> Leased {
+    let done = Attempt { extend: Some(LEASE), ..attempt(leased, Verdict::Delivered, now) };
+    match world.store.record_attempt(done).await.unwrap() {
+        Advance::Next(owed) => Leased { owed: *owed, ..leased.clone() },
+        other => panic!("the lane has more: {other:?}"),
+    }
+}
+
+/// What is delivered, of a store whose next delivery is the one with this key, which was attempted once before.
+async fn done(world: &World, key: &str) -> Vec<i64> {
+    let head = world.claim_one(at(50)).await;
+    assert_eq!(key_of(&head.owed.body), key);
+    let detail = world.store.delivery(head.owed.delivery).await.unwrap().unwrap();
+    let logged: Vec<_> = detail.attempts.iter().map(|attempt| (attempt.number, attempt.reason.as_str())).collect();
+    assert_eq!(logged, [(1, "unknown outcome")]);
+    let rows = deliveries(world, "crm").await;
+    assert!(rows.iter().all(|row| row.id <= head.owed.delivery || row.attempts == 0), "nobody attempted the others");
+    rows.into_iter().filter(|row| row.state == State::Delivered).map(|row| row.id).collect()
 }
 
 async fn check(world: &World, promised: &Promised, now: u64) {

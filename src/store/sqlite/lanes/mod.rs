@@ -20,20 +20,24 @@ use uuid::Uuid;
 pub(super) fn void_leases(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     let tx = connection.unchecked_transaction()?;
     let mut book = Book::new(true, now.micros()).read(&tx)?;
-    for (_, head) in book.at_work(&tx)? {
-        cut_short(&tx, head.delivery, now)?;
+    for (lane, head) in book.at_work(&tx)? {
+        if let Some(head) = head {
+            cut_short(&tx, head.delivery, book.is_marked(lane, head.delivery), now)?;
+        }
+        book.unmark(&tx, lane)?;
     }
     tx.commit()
 }
 
-/// Accounts for the attempt that somebody who is gone may have been making. Says whether there was one.
-fn cut_short(connection: &Connection, delivery: i64, now: Timestamp) -> rusqlite::Result<bool> {
+/// Accounts for the attempt that somebody who is gone may have been making: of a delivery that says so itself, or that is
+/// marked. Says whether there was one.
+fn cut_short(connection: &Connection, delivery: i64, is_marked: bool, now: Timestamp) -> rusqlite::Result<bool> {
     let changed = connection
         .prepare_cached(
             "UPDATE deliveries SET state = 0, attempts = attempts + 1, first_at = coalesce(first_at, ?2), last_at = ?2,
-                 last_ms = NULL, last_status = NULL, last_reason = 'unknown outcome' WHERE id = ?1 AND state = 1",
+                 last_ms = NULL, last_status = NULL, last_reason = 'unknown outcome' WHERE id = ?1 AND state IN (1, ?3)",
         )?
-        .execute(params![delivery, now.micros()])?;
+        .execute(params![delivery, now.micros(), i32::from(!is_marked)])?;
     if changed > 0 {
         connection
             .prepare_cached(
@@ -106,14 +110,10 @@ fn take(tx: &mut Tx<'_>, lane: i64, now: Timestamp) -> rusqlite::Result<Option<(
     };
     if tx.memory.lanes.is_leased(lane) {
         // The lease ran out; what became of the attempt, nobody knows.
-        cut_short(tx.connection, head.delivery, now)?;
+        cut_short(tx.connection, head.delivery, tx.memory.lanes.is_marked(lane, head.delivery), now)?;
     }
-    begin(tx.connection, head.delivery)?;
+    tx.memory.lanes.begin(tx.connection, lane, head)?;
     Ok(Some((head, owed(tx.connection, head.delivery)?)))
-}
-
-fn begin(connection: &Connection, delivery: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE deliveries SET state = 1 WHERE id = ?1")?.execute([delivery]).map(drop)
 }
 
 fn lease_of(
@@ -184,13 +184,13 @@ pub(super) fn record(tx: &mut Tx<'_>, attempt: &Attempt) -> rusqlite::Result<Adv
     }
     match due {
         Some(due) => tx.memory.lanes.postpone(lease.lane, attempt.delivery, due),
-        None => tx.memory.lanes.remove(connection, lease.lane, head.seq)?,
+        None => tx.memory.lanes.finish(connection, lease.lane, head.seq)?,
     }
     if let Some(extend) = attempt.extend.filter(|_| due.is_none())
         && is_wanted(tx, lease.lane)?
         && let Some(next) = tx.memory.lanes.head(connection, lease.lane)?
     {
-        begin(connection, next.delivery)?;
+        tx.memory.lanes.begin(connection, lease.lane, next)?;
         tx.memory.lanes.extend(lease, next, attempt.ended_at.plus(extend).micros());
         return Ok(Advance::Next(Box::new(owed(connection, next.delivery)?)));
     }

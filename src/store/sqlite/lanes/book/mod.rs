@@ -7,11 +7,13 @@
 //! `tail.delivery` says from which delivery on, and a lane that is `open` that its own row says nothing. Only leases
 //! are known nowhere else: they end with the process.
 
+mod mark;
 mod recover;
 mod settle;
 
 use crate::store::lane::Lease;
 use foldhash::{HashMap, HashMapExt};
+use mark::Mark;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -42,6 +44,8 @@ struct Lane {
     fresh: VecDeque<Head>,
     /// Whether `owed` may have some of it.
     is_stored: bool,
+    /// How far it is in `owed`, if it works that off.
+    mark: Option<Mark>,
     row: Row,
     /// Whether it waits to be written.
     is_touched: bool,
@@ -232,6 +236,7 @@ impl Book {
         if self.leases.contains_key(&lane) {
             self.set_lease(lane, None);
         }
+        self.unmark(connection, lane)?;
         let due = self.head(connection, lane)?.map(|head| head.due);
         self.set_due(lane, due);
         self.touch(lane);
@@ -246,12 +251,13 @@ impl Book {
     ) -> rusqlite::Result<Option<Head>> {
         let Some(found) = self.lanes.get_mut(&lane) else { return Ok(None) };
         if found.is_stored {
+            let from = found.mark.map_or(i64::MIN, |mark| mark.seq);
             let head = connection
                 .prepare_cached(
                     "SELECT o.seq, o.delivery, d.due_at FROM owed o JOIN deliveries d ON d.id = o.delivery
-                     WHERE o.subscriber = ?1 AND o.lane = ?2 ORDER BY o.seq LIMIT 1",
+                     WHERE o.subscriber = ?1 AND o.lane = ?2 AND o.seq >= ?3 ORDER BY o.seq LIMIT 1",
                 )?
-                .query_row([found.subscriber, lane], |r| {
+                .query_row([found.subscriber, lane, from], |r| {
                     Ok(Head { seq: r.get(0)?, delivery: r.get(1)?, due: r.get(2)? })
                 })
                 .optional()?;
@@ -425,6 +431,7 @@ impl Lane {
             due: None,
             fresh: VecDeque::new(),
             is_stored: false,
+            mark: None,
             row: Row::Missing,
             is_touched: false,
         }

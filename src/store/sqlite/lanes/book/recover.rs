@@ -48,6 +48,7 @@ impl Book {
                 )?;
             }
         }
+        self.read_marks(connection)?;
         let all: Vec<i64> = self.lanes.keys().copied().collect();
         for lane in all {
             let due = match self.leases.get(&lane) {
@@ -109,7 +110,7 @@ impl Book {
         let all: Vec<i64> = self.lanes.keys().copied().collect();
         for lane in all {
             if let Some(head) = self.head(connection, lane)?
-                && state.query_row([head.delivery], |r| r.get(0))?
+                && (self.is_marked(lane, head.delivery) || state.query_row([head.delivery], |r| r.get(0))?)
             {
                 self.leases.insert(lane, Held { token: SOMEBODY, until: i64::MAX, head });
                 self.set_due(lane, Some(i64::MAX));
@@ -119,12 +120,15 @@ impl Book {
     }
 
     /// Every lane that may be at work, with its head.
-    pub(in crate::store::sqlite) fn at_work(&mut self, connection: &Connection) -> rusqlite::Result<Vec<(i64, Head)>> {
+    pub(in crate::store::sqlite) fn at_work(
+        &mut self,
+        connection: &Connection,
+    ) -> rusqlite::Result<Vec<(i64, Option<Head>)>> {
         let mut lanes: Vec<i64> = self.lanes.keys().copied().collect();
         lanes.sort_unstable();
         let mut heads = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            heads.extend(self.head(connection, lane)?.map(|head| (lane, head)));
+            heads.push((lane, self.head(connection, lane)?));
         }
         Ok(heads)
     }
