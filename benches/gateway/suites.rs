@@ -59,6 +59,7 @@ fn throughput(options: &Options) -> Vec<(String, Task)> {
         ("raw", task(Who::Baseline("raw"), Told::Nobody)),
         ("map", task(Who::Baseline("map"), Told::Nobody)),
         ("render", task(Who::Baseline("render"), Told::Nobody)),
+        ("append", task(Who::Baseline("append"), Told::Nobody)),
         ("forward", task(Who::Baseline("forward"), Told::Now)),
         ("accept-nobody", task(Who::Gateway, Told::Nobody)),
         ("accept", task(Who::Gateway, Told::Later)),
