@@ -92,12 +92,18 @@ pub(crate) async fn same_webhook(arena: Arena) -> Result<Report> {
 /// M1: a backlog becomes due at once, and several nodes claim from it.
 pub(crate) async fn claims(arena: Arena) -> Result<Report> {
     const NODES: usize = 4;
+    /// Two nodes alone would need three seconds with this, and every node looks for work once a second.
+    const ANSWER: Duration = Duration::from_millis(100);
     const NAMES: [&str; 10] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"];
     // 410 disables a subscriber, whose backlog then grows until somebody enables it.
     let open = Arc::new(AtomicBool::new(false));
     let sink = |name: &'static str| -> (&str, Program) {
         let gate = open.clone();
-        (name, Box::new(move |_, _| Act::Answer(if gate.load(Ordering::Acquire) { 200 } else { 410 })))
+        let answer = move |_: &_, _| match gate.load(Ordering::Acquire) {
+            true => Act::Delay(ANSWER, 200),
+            false => Act::Answer(410),
+        };
+        (name, Box::new(answer))
     };
     let setting = Setting { delivery: "concurrency = 32", concurrency: Some(32), ..Setting::default() };
     let mut fleet = Fleet::prepare(&arena, NAMES.map(sink).into(), &setting, NODES, false).await?;
