@@ -99,11 +99,8 @@ pub(crate) async fn claims(arena: Arena) -> Result<Report> {
     let open = Arc::new(AtomicBool::new(false));
     let sink = |name: &'static str| -> (&str, Program) {
         let gate = open.clone();
-        let answer = move |_: &_, _| match gate.load(Ordering::Acquire) {
-            true => Act::Delay(ANSWER, 200),
-            false => Act::Answer(410),
-        };
-        (name, Box::new(answer))
+        let answer = move || if gate.load(Ordering::Acquire) { Act::Delay(ANSWER, 200) } else { Act::Answer(410) };
+        (name, Box::new(move |_, _| answer()))
     };
     let setting = Setting { delivery: "concurrency = 32", concurrency: Some(32), ..Setting::default() };
     let mut fleet = Fleet::prepare(&arena, NAMES.map(sink).into(), &setting, NODES, false).await?;
