@@ -111,7 +111,9 @@ fn append(path: &Path) -> Result<mpsc::Sender<Entry>> {
         let (mut buffer, mut waiting, mut at) = (Vec::new(), Vec::with_capacity(BATCH), 0);
         while receiver.blocking_recv_many(&mut waiting, BATCH) > 0 {
             buffer.clear();
-            waiting.iter().for_each(|(entry, _)| buffer.extend_from_slice(entry));
+            for (entry, _) in &waiting {
+                buffer.extend_from_slice(entry);
+            }
             if at + buffer.len() > LOG {
                 at = 0;
             }
