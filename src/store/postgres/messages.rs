@@ -106,6 +106,11 @@ impl<'a> Find<'a> {
         find
     }
 
+    /// The ids of new messages.
+    pub(super) fn new_messages(&self) -> impl Iterator<Item = Uuid> {
+        self.new.0.iter().copied()
+    }
+
     /// What is found of messages that are most likely known, by the place of who asks.
     pub(super) async fn most_likely_known(&self, session: &Session) -> Result<Vec<(usize, Found)>, Failure> {
         let mut rows = Vec::new();

@@ -95,7 +95,7 @@ const DEDUPE: &str = "
     INSERT INTO dedupe (account, event_time, key, event)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[]) ON CONFLICT DO NOTHING RETURNING event";
 
-/// Which of these ids, of new messages or of keys, are known: nearly always none, so this is all that is looked for.
+/// Which of these ids, of new messages and of keys, are known: nearly always none, so this is all that is looked for.
 /// LATERAL with LIMIT leaves the planner one way, bucket and id; other words let it read whole buckets, if what it knows
 /// of the table is old.
 const SEEN: &str = "
@@ -157,7 +157,8 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
     );
     let find = messages::Find::of(asks, newest);
     // In their order, which is that of the pages.
-    let wanted: Vec<Uuid> = asks.iter().filter_map(looked_for).collect::<BTreeSet<_>>().into_iter().collect();
+    let wanted: Vec<Uuid> =
+        find.new_messages().chain(hashes.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect();
     let dedupe_params: Params<'_> = &[&accounts, &times, &hashes, &events];
     let talks_params: Params<'_> = &[&conversations];
     let seen_params: Params<'_> = &[&wanted, &newest];
@@ -171,9 +172,7 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
     let seen: HashSet<Uuid> = seen?.iter().map(|row| row.get(0)).collect();
     let mut told = told?;
     told.extend(find.known_after_all(session, &seen).await?);
-    let again = asks.iter().filter(|ask| looked_for(ask).is_some_and(|id| seen.contains(&id)));
-    let again: HashSet<i64> = again.map(|ask| ask.event).collect();
-    keyed.retain(|(.., event)| again.contains(event));
+    keyed.retain(|(_, _, hash, _)| seen.contains(hash));
     if !keyed.is_empty() {
         known.conflicts.extend(other_time(session, &keyed, newest).await?);
     }
@@ -192,15 +191,6 @@ pub(super) async fn read(session: &Session, asks: &[Ask<'_>]) -> Result<Known, F
             .insert((ask.account_row, id), Told { found, is_new: false, is_changed: false, is_early: false, event: 0 });
     }
     Ok(known)
-}
-
-/// What is looked for among the newest ids. A new message that comes again does so under its own id, whatever its key
-/// and its time; the first look at other events is for their key.
-fn looked_for(ask: &Ask<'_>) -> Option<Uuid> {
-    match (&ask.prepared.event.content, ask.message) {
-        (Content::Message(_) | Content::Outgoing(_), Some(MessageId(id))) => Some(id),
-        _ => ask.key.map(|(_, hash)| hash),
-    }
 }
 
 /// Events whose key came lately with another time.
