@@ -130,6 +130,12 @@ fn append(path: &Path) -> Result<mpsc::Sender<Entry>> {
     Ok(sender)
 }
 
+/// Whether the entry is kept.
+async fn keep(log: &mpsc::Sender<Entry>, entry: Vec<u8>) -> bool {
+    let (answer, kept) = oneshot::channel();
+    log.send((entry, answer)).await.is_ok() && kept.await.is_ok()
+}
+
 async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
         Some((name.as_str().to_owned().into(), value.to_str().ok()?.to_owned()))
@@ -144,18 +150,22 @@ async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes)
     match &desk.renderer {
         None => drop(black_box(events)),
         Some(renderer) => {
-            let mut kept = webhook.body;
+            let mut kept = desk.log.is_some().then_some(webhook.body);
             for (place, event) in events.into_iter().enumerate() {
                 let conversation = event.content.conversation_id(&desk.account);
                 let prepared = black_box(Prepared::new(event, place, &desk.account, renderer));
                 for event in prepared.created {
-                    kept.extend_from_slice(&event.body);
+                    if let Some(kept) = &mut kept {
+                        kept.extend_from_slice(&event.body);
+                    }
                     if !desk.send(conversation, event).await {
                         return StatusCode::BAD_GATEWAY;
                     }
                 }
             }
-            if !desk.keep(kept).await {
+            if let (Some(log), Some(entry)) = (&desk.log, kept)
+                && !keep(log, entry).await
+            {
                 return StatusCode::SERVICE_UNAVAILABLE;
             }
         }
@@ -164,13 +174,6 @@ async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes)
 }
 
 impl Desk {
-    /// Whether it is kept, if anything is.
-    async fn keep(&self, entry: Vec<u8>) -> bool {
-        let Some(log) = &self.log else { return true };
-        let (answer, kept) = oneshot::channel();
-        log.send((entry, answer)).await.is_ok() && kept.await.is_ok()
-    }
-
     /// Whether the subscriber, if there is one, has taken the event.
     async fn send(&self, conversation: ConversationId, event: OutboundEvent) -> bool {
         let Some((sender, subscriber)) = &self.forward else { return true };
