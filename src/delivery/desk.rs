@@ -193,6 +193,11 @@ impl Taker for Desk {
         Some(Place { lease: self.lease, since: (self.clock)(), permit })
     }
 
+    fn give_back(&self, subscriber: &SubscriberId, place: Place) {
+        drop(place);
+        self.places.get(&subscriber.0).inspect(|places| self.freed(places));
+    }
+
     fn take(&self, lane: Leased, place: Place) {
         if let Some(places) = self.places.get(&lane.subscriber.0) {
             places.open.fetch_add(1, Ordering::AcqRel);
@@ -276,6 +281,11 @@ mod tests {
         assert_eq!(desk.answer(), (false, None), "there is none");
         open.leave(Some(place.permit));
         tokio::time::timeout(Duration::from_secs(10), desk.bell.notified()).await.expect("the bell");
+        assert_eq!(desk.answer(), (true, None));
+        // One that was taken for a lane that turned out to have somebody already.
+        let place = desk.place(&crm()).unwrap();
+        desk.set_short(places, true);
+        desk.give_back(&crm(), place);
         assert_eq!(desk.answer(), (true, None));
         // One that became free before somebody looked for it.
         desk.set_short(places, true);

@@ -46,6 +46,9 @@ pub trait Taker: Send + Sync {
     /// A place for a lane of the subscriber, if there is one free.
     fn place(&self, subscriber: &SubscriberId) -> Option<Place>;
 
+    /// Takes a place back that was not needed.
+    fn give_back(&self, subscriber: &SubscriberId, place: Place);
+
     /// Takes over a lane whose lease is committed.
     fn take(&self, lane: Leased, place: Place);
 }

@@ -1,14 +1,15 @@
 //! Several nodes on one database: what only they can do, or do to each other.
 
 use crate::conformance::Engine;
+use crate::conformance::handing::Hands;
 use crate::conformance::servers::{Postgres, run, schema, server};
-use crate::conformance::world::{LEASE, World, account, at, messages, note, open, open_with, refused};
+use crate::conformance::world::{LEASE, World, account, at, attempt, messages, note, open, open_with, refused};
 use birdwire::domain::delivery::{Order, State};
 use birdwire::domain::event::End;
 use birdwire::domain::route::SubscriberId;
 use birdwire::domain::time::Timestamp;
 use birdwire::metrics::Metrics;
-use birdwire::store::lane::{Claim, Claimed, Verdict};
+use birdwire::store::lane::{Advance, Claim, Claimed, Verdict};
 use birdwire::store::listing::{NodeState, Retained};
 use birdwire::store::{self, Access, LeaseClock, Opening, Store, StoreError};
 use std::collections::BTreeMap;
@@ -112,6 +113,50 @@ async fn a_lane_is_claimed_by_one_node() {
     claimed.sort_unstable();
     let owed: Vec<i64> = world.deliveries().await.iter().map(|row| row.id).collect();
     assert_eq!(claimed, owed, "each once");
+    end(world, stores).await;
+}
+
+/// Webhooks of five people at two nodes at once: whoever commits first for a lane gets it, and the other adds to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_is_handed_to_one_node() {
+    let (world, stores) = nodes(2, Order::Strict).await;
+    let hands = [Hands::at(&*stores[0], 64), Hands::at(&*stores[1], 64)];
+    let mut answers = JoinSet::new();
+    for number in 0..60 {
+        let inbound =
+            world.inbound(account(1), at(0), vec![note(&format!("U{}", number % 5), &format!("m{number}")).event()]);
+        let store = stores[number % 2].clone();
+        answers.spawn(async move { store.commit_inbound(inbound).await.unwrap().ends.remove(0) });
+    }
+    assert!(answers.join_all().await.iter().all(|end| *end == End::Stored));
+    let (first, second) = (hands[0].so_far(), hands[1].so_far());
+    let mut lanes: Vec<_> = first.iter().chain(&second).map(|(leased, _)| leased).collect();
+    lanes.sort_unstable_by_key(|leased| leased.conversation.0);
+    lanes.dedup_by_key(|leased| leased.conversation);
+    assert_eq!((lanes.len(), first.len() + second.len()), (5, 5), "each to one of them");
+    assert!(lanes.iter().all(|leased| leased.owed.sequence == 1), "from its beginning");
+    assert_eq!(world.claim(at(1)).await, [], "and nothing is left to be claimed");
+
+    // The other node goes on where the first one stopped.
+    let lane = lanes[0].clone();
+    let mut held = lane.clone();
+    for sequence in 1..=12 {
+        let mut done = attempt(&held, Verdict::Delivered, at(2));
+        done.extend = Some(LEASE);
+        match stores[0].record_attempt(done).await.unwrap() {
+            Advance::Next(next) => held.owed = *next,
+            advance => assert_eq!((advance, sequence), (Advance::Released, 12)),
+        }
+    }
+    let dialog = (0..5)
+        .map(|n| format!("U{n}"))
+        .find(|dialog| note(dialog, "m").event().content.conversation_id(&account(1)) == lane.conversation);
+    let more = world.inbound(account(1), at(3), vec![note(&dialog.unwrap(), "more").event()]);
+    stores[1].commit_inbound(more).await.unwrap();
+    let (leased, _place) = hands[1].so_far().remove(0);
+    assert_eq!((leased.conversation, leased.owed.sequence), (lane.conversation, 13));
+    assert!(leased.lease.token > lane.lease.token);
+    drop((first, second));
     end(world, stores).await;
 }
 

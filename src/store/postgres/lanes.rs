@@ -206,17 +206,18 @@ impl Claims {
 }
 
 /// A claim in doubt until it is settled, also when whoever waits for it goes away.
-struct Doubt<'a> {
+pub(super) struct Doubt<'a> {
     claims: &'a Claims,
     holder: Option<Uuid>,
 }
 
 impl<'a> Doubt<'a> {
-    fn of(claims: &'a Claims, holder: Uuid) -> Self {
+    pub(super) fn of(claims: &'a Claims, holder: Uuid) -> Self {
         Self { claims, holder: Some(holder) }
     }
 
-    fn settle(mut self) {
+    /// It is known what became of it.
+    pub(super) fn settle(mut self) {
         self.holder = None;
     }
 }

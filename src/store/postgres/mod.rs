@@ -41,7 +41,7 @@ use attempts::Attempts;
 use connect::{Database, PATIENCE, Session, settle};
 use error::Failure;
 pub(super) use import::target;
-use inbound::Webhooks;
+use inbound::{Hands, Webhooks};
 use lanes::Claims;
 use names::Names;
 use nodes::Node;
@@ -86,7 +86,8 @@ struct Postgres {
 struct Shared {
     database: Arc<Database>,
     names: Arc<Names>,
-    claims: Claims,
+    claims: Arc<Claims>,
+    hands: Arc<Hands>,
     hint: Arc<Notify>,
     /// This process, if it serves.
     node: Option<Node>,
@@ -104,6 +105,7 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
     let Opening { access, now, metrics, connections, node, chance, clock } = *opening;
     let database = Arc::new(Database::new(address::parse(url)?, connections, clock, chance));
     let (names, hint) = (Arc::new(Names::default()), Arc::new(Notify::new()));
+    let (claims, hands) = (Arc::new(Claims::default()), Arc::new(Hands::default()));
     let is_ready = match prepare(&database, access, now).await {
         Ok(()) => true,
         Err(Trouble::Unusable(error)) => return Err(error),
@@ -118,7 +120,8 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
         node: (access == Access::Serve).then_some(node),
         database: database.clone(),
         names: names.clone(),
-        claims: Claims::default(),
+        claims: claims.clone(),
+        hands: hands.clone(),
         hint: hint.clone(),
         unregistered: Mutex::new(None),
         failure: watch::Sender::new(None),
@@ -127,7 +130,7 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
     if access != Access::Read {
         // Connections are left for everything else.
         let flushers = connections.div_ceil(3).clamp(1, 4);
-        let flush = Webhooks { database: database.clone(), names: names.clone(), hint: hint.clone() };
+        let flush = Webhooks { database: database.clone(), names, hint: hint.clone(), claims, hands };
         let (webhooks, own) = flush::start(flush, &database, metrics, QUEUE * flushers, flushers);
         tasks.extend(own);
         // One is enough: what was attempted meanwhile goes together.
@@ -331,7 +334,9 @@ impl Store for Postgres {
         Ok(on!(shared, PATIENCE, |session| shared.claims.claim(&shared.database, session, &claims, now, lease))?)
     }
 
-    fn hand_over_to(&self, _taker: Arc<dyn Taker>) {}
+    fn hand_over_to(&self, taker: Arc<dyn Taker>) {
+        self.shared.hands.set(taker);
+    }
 
     async fn record_attempt(&self, attempt: Attempt) -> Result<Advance, StoreError> {
         Ok(self.queues()?.attempts.submit(attempt).await?.0)

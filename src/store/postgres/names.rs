@@ -9,13 +9,25 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// How long another process's changes of subscribers may go unnoticed.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Row and orderedness of every subscriber.
-type Subscribers = HashMap<String, (i64, bool)>;
+/// What is known of a subscriber.
+#[derive(Clone, Copy)]
+pub(super) struct Subscriber {
+    /// His row.
+    pub(super) row: i64,
+    /// Whether he gets one thing after the other.
+    pub(super) ordered: bool,
+    /// Whether he gets anything at the moment.
+    pub(super) active: bool,
+}
+
+/// Every subscriber, by name.
+pub(super) type Subscribers = HashMap<String, Subscriber>;
 
 /// What is known by heart.
 #[derive(Default)]
@@ -70,9 +82,11 @@ impl Names {
         let mut rows = if let Some(rows) = known {
             rows
         } else {
-            let select = session.prepare_cached("SELECT name, id, ordered FROM subscribers").await?;
-            let rows: Subscribers =
-                session.query(&select, &[]).await?.iter().map(|r| (r.get(0), (r.get(1), r.get(2)))).collect();
+            let select = session
+                .prepare_cached("SELECT name, id, ordered, configured AND disabled_at IS NULL FROM subscribers")
+                .await?;
+            let known = |r: &Row| (r.get(0), Subscriber { row: r.get(1), ordered: r.get(2), active: r.get(3) });
+            let rows: Subscribers = session.query(&select, &[]).await?.iter().map(known).collect();
             let rows = Arc::new(rows);
             *self.subscribers.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rows.clone()));
             rows
@@ -82,11 +96,12 @@ impl Names {
                 let row = session
                     .query_one(
                         "INSERT INTO subscribers (id, name, configured, ordered) VALUES (nextval('row_ids'), $1, true, true)
-                         ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, ordered",
+                         ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, ordered, configured AND disabled_at IS NULL",
                         &[name],
                     )
                     .await?;
-                Arc::make_mut(&mut rows).insert(name.clone(), (row.get(0), row.get(1)));
+                Arc::make_mut(&mut rows)
+                    .insert(name.clone(), Subscriber { row: row.get(0), ordered: row.get(1), active: row.get(2) });
             }
         }
         Ok(rows)

@@ -16,17 +16,24 @@ const OUTBOX: &str = "
     SELECT * FROM unnest($1::bigint[], $2::integer[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
         $8::bigint[], $9::bytea[])";
 
-/// Lane numbers come from the lane's own row, which everybody who numbers has to lock, in the same order.
+/// Lane numbers come from the lane's own row, which everybody who numbers has to lock, in the same order. A lane that is
+/// idle, which is one that has no due_at, is leased to `$9` if the batch says for how long.
 const LANES: &str = concat!(
-    "INSERT INTO lanes AS l (id, subscriber, conversation, single, last_seq, head, due_at, leased, token)
+    "INSERT INTO lanes AS l (id, subscriber, conversation, single, last_seq, head, due_at, leased, token, holder)
      SELECT t.id, t.subscriber, t.conversation, false, t.count, 1,
          CASE WHEN t.ordered THEN coalesce(t.due, ",
     now!(),
-    ") END, false, 0
-     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::bigint[])
-          AS t(id, subscriber, conversation, count, ordered, due)
+    ") + coalesce(t.lease, 0) END, t.lease IS NOT NULL, CASE WHEN t.lease IS NULL THEN 0 ELSE 1 END,
+         CASE WHEN t.lease IS NOT NULL THEN $9::uuid END
+     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::bigint[], $8::bigint[])
+          AS t(id, subscriber, conversation, count, ordered, due, lease)
      ON CONFLICT (conversation, subscriber) WHERE NOT single
-     DO UPDATE SET last_seq = l.last_seq + excluded.last_seq, due_at = coalesce(l.due_at, excluded.due_at)"
+     DO UPDATE SET last_seq = l.last_seq + excluded.last_seq, due_at = coalesce(l.due_at, excluded.due_at),
+         leased = l.leased OR l.due_at IS NULL AND excluded.leased,
+         token = CASE WHEN l.due_at IS NULL THEN l.token + excluded.token ELSE l.token END,
+         holder = CASE WHEN l.due_at IS NULL AND excluded.leased THEN excluded.holder ELSE l.holder END
+     RETURNING l.id, l.conversation, l.subscriber, l.last_seq, l.token, l.leased,
+         l.leased AND l.holder IS NOT DISTINCT FROM $9 AS mine"
 );
 
 /// Lanes of one delivery each, where order does not matter.
@@ -68,10 +75,12 @@ pub(super) fn write<'b>(batch: &mut Batch<'b>, owed: &'b Owed<'_>) {
             |o| o.event.body.as_slice(),
         ]
     });
-    let lanes: Vec<(i64, i64, &Lane)> = owed.lanes.iter().map(|((c, s), lane)| (*c, *s, lane)).collect();
+    let lanes: Vec<(i64, i64, &Lane<'_>)> = owed.lanes.iter().map(|((c, s), lane)| (*c, *s, lane)).collect();
     batch.add(LANES, lanes.len(), || {
-        let mut params = columns![lanes, |l| l.2.id, |l| l.1, |l| l.0, |l| l.2.count, |l| l.2.ordered, |l| l.2.due,];
+        let mut params =
+            columns![lanes, |l| l.2.id, |l| l.1, |l| l.0, |l| l.2.count, |l| l.2.ordered, |l| l.2.due, |l| l.2.lease,];
         params.insert(0, Box::new(none));
+        params.push(Box::new(owed.holder));
         params
     });
     let singles: Vec<_> = owed.deliveries.iter().filter(|d| d.single.is_some()).collect();

@@ -109,8 +109,9 @@ pub(super) async fn repair(
         clock: database.clock(repair.now),
     };
     let mut owed = Owed::default();
+    let lane = (found.conversation, repair.before.message.conversation_id);
     for outbound in &repair.outbound {
-        owed.owe(&occasion, Cow::Borrowed(outbound), event, Some(found.row), found.conversation);
+        owed.owe(&occasion, Cow::Borrowed(outbound), event, Some(found.row), lane);
     }
     owed.number(&mut Ids::default(), session).await?;
     let mut batch = Batch::default();

@@ -1,33 +1,43 @@
-//! Lanes that are handed over with the commit that gives them something, on the engine that does it.
+//! Lanes that are handed over with the commit that gives them something.
 
 use super::Engine;
 use super::changes::{original, unsend};
-use super::engines::Sqlite;
 use super::world::{LEASE, Note, World, account, at, attempt, key_of, messages, note};
 use birdwire::domain::delivery::Order;
 use birdwire::domain::event::End;
 use birdwire::domain::route::SubscriberId;
+use birdwire::store::Store;
 use birdwire::store::lane::{Advance, Leased, Place, Taker, Verdict};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Takes what it is given, as far as it has places.
-struct Hands {
+pub(crate) struct Hands {
     places: Arc<Semaphore>,
     taken: Mutex<Vec<(Leased, Place)>>,
 }
 
 impl Hands {
     fn new(world: &World, places: usize) -> Arc<Self> {
+        Self::at(&*world.store, places)
+    }
+
+    /// Those of one of several nodes.
+    pub(crate) fn at(store: &dyn Store, places: usize) -> Arc<Self> {
         let hands = Arc::new(Self { places: Arc::new(Semaphore::new(places)), taken: Mutex::new(Vec::new()) });
-        world.store.hand_over_to(hands.clone());
+        store.hand_over_to(hands.clone());
         hands
     }
 
-    /// What was handed over. Lanes are handed over after the answers, and before the next commit.
+    /// What was handed over. Lanes are handed over before the answers or after them, but before the next commit.
     async fn taken(&self, world: &World) -> Vec<(Leased, Place)> {
         world.store.probe(at(0)).await.unwrap();
+        self.so_far()
+    }
+
+    /// What was handed over until now.
+    pub(crate) fn so_far(&self) -> Vec<(Leased, Place)> {
         std::mem::take(&mut *self.taken.lock().unwrap())
     }
 }
@@ -38,14 +48,17 @@ impl Taker for Hands {
         Some(Place { lease: LEASE, since: at(0), permit })
     }
 
+    fn give_back(&self, _subscriber: &SubscriberId, place: Place) {
+        drop(place);
+    }
+
     fn take(&self, lane: Leased, place: Place) {
         self.taken.lock().unwrap().push((lane, place));
     }
 }
 
-#[tokio::test]
-async fn an_idle_lane_is_handed_over_and_no_other() {
-    let world = World::simple(&Sqlite).await;
+pub(crate) async fn an_idle_lane_is_handed_over_and_no_other(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
     let hands = Hands::new(&world, 10);
     world.write("U1", &["a", "b"]).await;
     let mut taken = hands.taken(&world).await;
@@ -70,9 +83,8 @@ async fn an_idle_lane_is_handed_over_and_no_other() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn without_a_place_it_is_due_as_ever() {
-    let world = World::simple(&Sqlite).await;
+pub(crate) async fn without_a_place_it_is_due_as_ever(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
     let hands = Hands::new(&world, 1);
     world.write("U1", &["a"]).await;
     world.write("U2", &["b"]).await;
@@ -86,9 +98,8 @@ async fn without_a_place_it_is_due_as_ever() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn nobody_is_called_to_a_lane_at_work() {
-    let world = World::simple(&Sqlite).await;
+pub(crate) async fn nobody_is_called_to_a_lane_at_work(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
     let hands = Hands::new(&world, 10);
     world.write("U1", &["a"]).await;
     let (leased, _place) = hands.taken(&world).await.remove(0);
@@ -96,7 +107,7 @@ async fn nobody_is_called_to_a_lane_at_work() {
     assert_eq!(world.store.commit_inbound(later).await.unwrap().ends, [End::Stored]);
     let called = tokio::time::timeout(Duration::from_millis(200), world.store.work_hint()).await;
     assert!(called.is_err(), "whoever works on the lane goes on with it");
-    assert_eq!(world.record(&leased, Verdict::Delivered, at(1)).await, Advance::Released);
+    assert_eq!(world.record(&leased, Verdict::Delivered, at(6)).await, Advance::Released);
     tokio::time::timeout(Duration::from_secs(10), world.store.work_hint())
         .await
         .expect("it was given back with b in it");
@@ -104,11 +115,10 @@ async fn nobody_is_called_to_a_lane_at_work() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn what_fails_takes_no_place() {
-    let world = World::simple(&Sqlite).await;
+pub(crate) async fn what_fails_takes_no_place(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
     let hands = Hands::new(&world, 10);
-    Sqlite.forbid(&world.place, "text of bad");
+    engine.forbid(&world.place, "text of bad");
     let ends = world.commit(&[note("U1", "bad")]).await;
     assert_eq!(ends[0].state(), "quarantined");
     assert!(hands.taken(&world).await.is_empty());
@@ -118,9 +128,8 @@ async fn what_fails_takes_no_place() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn what_is_taken_back_at_once_is_not_handed_over() {
-    let world = World::simple(&Sqlite).await;
+pub(crate) async fn what_is_taken_back_at_once_is_not_handed_over(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
     let hands = Hands::new(&world, 10);
     let said = original(&note("U1", "a"));
     let unsend = unsend(&Note { at: at(1), ..note("U1", "a") });
@@ -138,9 +147,8 @@ async fn what_is_taken_back_at_once_is_not_handed_over() {
     world.end().await;
 }
 
-#[tokio::test]
-async fn who_is_disabled_is_handed_nothing() {
-    let world = World::new(&Sqlite, &[messages("crm", Order::Strict)]).await;
+pub(crate) async fn who_is_disabled_is_handed_nothing(engine: &dyn Engine) {
+    let world = World::new(engine, &[messages("crm", Order::Strict)]).await;
     let hands = Hands::new(&world, 10);
     let crm = SubscriberId("crm".to_owned());
     world.store.disable(&crm, "by hand".to_owned(), at(0)).await.unwrap();

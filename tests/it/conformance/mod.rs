@@ -5,7 +5,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod engines;
-mod handing;
+pub(crate) mod handing;
 mod inbound;
 mod lanes;
 pub(crate) mod notices;
@@ -125,6 +125,14 @@ macro_rules! conformance {
                     a_removed_subscriber_keeps_what_it_is_owed,
                     order_may_change_between_two_starts,
                     work_is_hinted_at,
+                ];
+                handing: [
+                    an_idle_lane_is_handed_over_and_no_other,
+                    without_a_place_it_is_due_as_ever,
+                    nobody_is_called_to_a_lane_at_work,
+                    what_fails_takes_no_place,
+                    what_is_taken_back_at_once_is_not_handed_over,
+                    who_is_disabled_is_handed_nothing,
                 ];
                 replays: [
                     a_dead_letter_is_owed_again,

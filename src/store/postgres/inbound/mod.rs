@@ -4,6 +4,7 @@
 //! What is known is read under locks that every node takes in the same order: dedupe keys, then conversations, then
 //! lanes. Whoever holds a conversation knows everything about its messages until the commit.
 
+mod handing;
 pub(super) mod known;
 pub(super) mod work;
 pub(super) mod write;
@@ -11,10 +12,13 @@ pub(super) mod write;
 use super::connect::{Database, Session};
 use super::error::Failure;
 use super::flush::{Flush, begin};
+use super::lanes::Claims;
 use super::names::Names;
 use super::outbox;
 use crate::domain::event::{Content, Quarantine, QuarantineReason};
 use crate::store::inbound::{Inbound, Receipt};
+use handing::Handing;
+pub(super) use handing::Hands;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -24,9 +28,11 @@ pub(super) struct Webhooks {
     pub(super) database: Arc<Database>,
     pub(super) names: Arc<Names>,
     pub(super) hint: Arc<Notify>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) hands: Arc<Hands>,
 }
 
-/// What became of a webhook, and whether somebody is owed something for it.
+/// What became of a webhook, and whether somebody should look for what is owed for it.
 pub(super) type Kept = (Receipt, bool);
 
 impl Flush for Webhooks {
@@ -72,7 +78,20 @@ impl Flush for Webhooks {
         work.number(session).await?;
         *promised = Some(answers);
         if work.is_plain() {
-            return write::all(session, &work, &known, true).await;
+            let holder = Uuid::from_u128((self.database.chance)());
+            let handing = Handing::of(&self.hands, &self.claims, &mut work.owed, holder);
+            let lanes = write::all(session, &work, &known, true).await?;
+            let is_looked_for = work.owed.is_looked_for(&lanes);
+            if let Some(handing) = handing {
+                handing.over(&lanes, &work.owed);
+            }
+            // Whoever works on a lane goes on with it; nobody has to be called for the others.
+            if !is_looked_for && let Some(answers) = promised {
+                for (_, is_called) in answers {
+                    *is_called = false;
+                }
+            }
+            return Ok(());
         }
         write::all(session, &work, &known, false).await?;
         for (webhook, message, inbound) in &work.repeats {

@@ -3,18 +3,20 @@
 use super::super::connect::{Database, Session};
 use super::super::error::Failure;
 use super::super::messages::Found;
+use super::super::names::{Subscriber, Subscribers};
 use super::super::sql::day;
 use super::known::{Ask, Known, Talk, Told};
 use crate::domain::conversation::{Change, Sighting, observe};
 use crate::domain::event::{Content, End, EventType, Notice, OutboundEvent, Record};
-use crate::domain::ids::{AccountId, MessageId};
+use crate::domain::ids::{AccountId, ConversationId, MessageId};
 use crate::domain::merge;
-use crate::domain::route::Routes;
+use crate::domain::route::{Routes, SubscriberId};
 use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Receipt};
 use crate::store::plan;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Rows' ids, taken many at a time.
@@ -87,14 +89,21 @@ pub(crate) struct Outbound<'a> {
     pub(crate) cause: i64,
     pub(crate) message: Option<i64>,
     pub(crate) conversation: i64,
+    /// What its lane is called downstream.
+    pub(crate) lane: ConversationId,
 }
 
 /// How many deliveries a lane gets, and whether they are in order.
-pub(crate) struct Lane {
+pub(crate) struct Lane<'a> {
     pub(crate) id: i64,
     pub(crate) count: i64,
     pub(crate) ordered: bool,
     pub(crate) due: Option<i64>,
+    /// Whose it is, and whether he gets anything at the moment.
+    pub(crate) name: &'a SubscriberId,
+    pub(crate) active: bool,
+    /// For how long it is leased if it is idle, in microseconds; `None`: it is not.
+    pub(crate) lease: Option<i64>,
 }
 
 /// A delivery of an event downstream.
@@ -116,14 +125,16 @@ pub(crate) struct Owed<'a> {
     pub(crate) outbox: Vec<Outbound<'a>>,
     pub(crate) deliveries: Vec<Delivery>,
     /// By conversation and subscriber, which is the order in which everybody locks lanes.
-    pub(crate) lanes: BTreeMap<(i64, i64), Lane>,
+    pub(crate) lanes: BTreeMap<(i64, i64), Lane<'a>>,
+    /// To whom idle lanes are leased.
+    pub(crate) holder: Option<Uuid>,
 }
 
 /// When, for whom and by whose clock something is owed.
 pub(crate) struct Occasion<'a> {
     pub(crate) account: AccountId,
     pub(crate) routes: &'a Routes,
-    pub(crate) subscribers: &'a HashMap<String, (i64, bool)>,
+    pub(crate) subscribers: &'a Subscribers,
     pub(crate) now: Timestamp,
     pub(crate) clock: Option<i64>,
 }
@@ -132,25 +143,29 @@ impl<'a> Owed<'a> {
     /// Owes an event downstream to everybody who wants it; nothing when that is nobody. Says whether somebody does.
     pub(crate) fn owe(
         &mut self,
-        occasion: &Occasion<'_>,
+        occasion: &Occasion<'a>,
         event: Cow<'a, OutboundEvent>,
         cause: i64,
         message: Option<i64>,
-        conversation: i64,
+        (conversation, lane): (i64, ConversationId),
     ) -> bool {
         let wanted = occasion.routes.owed(event.event_type, occasion.account);
-        let subscribers: Vec<(i64, bool)> = wanted.filter_map(|s| occasion.subscribers.get(&s.0).copied()).collect();
+        let subscribers: Vec<(&SubscriberId, Subscriber)> =
+            wanted.filter_map(|s| Some((s, *occasion.subscribers.get(&s.0)?))).collect();
         if subscribers.is_empty() {
             return false;
         }
         let outbound = self.outbox.len();
-        self.outbox.push(Outbound { id: 0, at: occasion.now, event, cause, message, conversation });
-        for (subscriber, ordered) in subscribers {
+        self.outbox.push(Outbound { id: 0, at: occasion.now, event, cause, message, conversation, lane });
+        for (name, Subscriber { row: subscriber, ordered, active }) in subscribers {
             let lane = self.lanes.entry((conversation, subscriber)).or_insert(Lane {
                 id: 0,
                 count: 0,
                 ordered,
                 due: occasion.clock,
+                name,
+                active,
+                lease: None,
             });
             lane.count += 1;
             let nth = lane.count;
@@ -159,6 +174,14 @@ impl<'a> Owed<'a> {
             self.deliveries.push(Delivery { id: 0, outbound, subscriber, conversation, nth, single, due });
         }
         true
+    }
+
+    /// Whether somebody should look for what is owed: some lane is due, as the database says, and nobody works on it.
+    pub(super) fn is_looked_for(&self, lanes: &[Row]) -> bool {
+        let is_active =
+            |row: &&Row| self.lanes.get(&(row.get("conversation"), row.get("subscriber"))).is_some_and(|l| l.active);
+        let is_due = |row: &Row| !row.get::<_, bool>("leased");
+        lanes.iter().filter(is_active).any(is_due)
     }
 
     /// Gives every row its id.
@@ -176,7 +199,7 @@ impl<'a> Owed<'a> {
 /// Everything that a batch writes.
 pub(super) struct Work<'a> {
     database: &'a Database,
-    subscribers: &'a HashMap<String, (i64, bool)>,
+    subscribers: &'a Subscribers,
     ids: Ids,
     pub(super) raw: Vec<Raw<'a>>,
     pub(super) lines: Vec<Line<'a>>,
@@ -188,7 +211,7 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(database: &'a Database, subscribers: &'a HashMap<String, (i64, bool)>, ids: Ids) -> Self {
+    pub(super) fn new(database: &'a Database, subscribers: &'a Subscribers, ids: Ids) -> Self {
         let (raw, lines, erased, repeats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { database, subscribers, ids, raw, lines, owed: Owed::default(), erased, repeats }
     }
@@ -252,7 +275,9 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        (Receipt { ends }, self.owed.deliveries.len() > owed_before)
+        let is_called =
+            |d: &Delivery| self.owed.lanes.get(&(d.conversation, d.subscriber)).is_some_and(|lane| lane.active);
+        (Receipt { ends }, self.owed.deliveries[owed_before..].iter().any(is_called))
     }
 
     fn one(&mut self, inbound: &'a Inbound, ask: &Ask<'a>, known: &mut Known) -> End {
@@ -298,14 +323,17 @@ impl<'a> Work<'a> {
     fn message(&mut self, inbound: &'a Inbound, ask: &Ask<'a>, content: &'a Content, known: &mut Known) -> Option<i64> {
         let (Some(id), Some(sighting)) = (content.message_id(), content.sighting()) else { return None };
         let place = (ask.account_row, id);
+        let seen = sighting.conversation_id(&inbound.account);
         let stays = known.messages.get(&place).and_then(|told| {
-            let elsewhere = told.found.known.message.conversation_id != sighting.conversation_id(&inbound.account);
-            elsewhere.then_some(told.found.conversation)
+            let stays = told.found.known.message.conversation_id;
+            (stays != seen).then_some((told.found.conversation, stays))
         });
-        let (conversation, change) = match stays {
+        let (conversation, lane, change) = if let Some((conversation, lane)) = stays {
             // What is said later may not name the dialog: the message stays where it is.
-            Some(conversation) => (conversation, Change::None),
-            None => see(known, sighting, ask),
+            (conversation, lane, Change::None)
+        } else {
+            let (conversation, change) = see(known, sighting, ask);
+            (conversation, seen, change)
         };
         let before = known.messages.get(&place);
         let applied = merge::apply(before.map(|told| &told.found.known), content);
@@ -335,7 +363,7 @@ impl<'a> Work<'a> {
         let row = row.or_else(|| changes.then_some(ask.event));
         let occasion = self.occasion(inbound);
         for (outbound, about_message) in owed {
-            self.owed.owe(&occasion, outbound, ask.event, row.filter(|_| about_message), conversation);
+            self.owed.owe(&occasion, outbound, ask.event, row.filter(|_| about_message), (conversation, lane));
         }
         if erase && let Some(row) = row {
             self.erased.push((row, id, inbound));
@@ -346,18 +374,22 @@ impl<'a> Work<'a> {
     /// Something that happened without a message takes its conversation's lane, or the account's when there is none.
     fn notice(&mut self, inbound: &'a Inbound, ask: &Ask<'a>, notice: &Notice, known: &mut Known) {
         let is_known = |s: &Sighting| known.conversations.contains_key(&s.conversation_id(&inbound.account).0);
-        let (conversation, change) = match &notice.sighting {
-            Some(sighting) if notice.opens || is_known(sighting) => see(known, sighting, ask),
-            _ => (-ask.account_row, Change::None),
+        let (conversation, lane, change) = match &notice.sighting {
+            Some(sighting) if notice.opens || is_known(sighting) => {
+                let (conversation, change) = see(known, sighting, ask);
+                (conversation, sighting.conversation_id(&inbound.account), change)
+            }
+            _ => (-ask.account_row, ConversationId(inbound.account.id.0), Change::None),
         };
+        let lane = (conversation, lane);
         let occasion = self.occasion(inbound);
         if let Some(outbound) = plan::of_conversation(&change, ask.prepared, &inbound.account, &inbound.outlet) {
-            self.owed.owe(&occasion, Cow::Owned(outbound), ask.event, None, conversation);
+            self.owed.owe(&occasion, Cow::Owned(outbound), ask.event, None, lane);
         }
         let record = Record::ChannelEvent(&notice.record);
         let (render, cause) = (&*inbound.outlet.render, ask.prepared.cause());
         let outbound = OutboundEvent::new(render, inbound.account.id, EventType::ChannelEvent, record, cause);
-        self.owed.owe(&occasion, Cow::Owned(outbound), ask.event, None, conversation);
+        self.owed.owe(&occasion, Cow::Owned(outbound), ask.event, None, lane);
     }
 }
 

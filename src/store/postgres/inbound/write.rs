@@ -10,8 +10,8 @@ use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 use crate::store::columns::{end, headers};
 use crate::store::rows;
-use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 const RAW: &str = "
@@ -66,8 +66,8 @@ const TOLD: &str = "
 const EARLY: &str = "
     INSERT INTO early_messages (uuid, row) SELECT * FROM unnest($1::uuid[], $2::bigint[]) ON CONFLICT DO NOTHING";
 
-/// Writes everything; with `commit`, commits too.
-pub(super) async fn all(session: &Session, work: &Work<'_>, known: &Known, commit: bool) -> Result<(), Failure> {
+/// Writes everything; with `commit`, commits too. Says what the lanes are now.
+pub(super) async fn all(session: &Session, work: &Work<'_>, known: &Known, commit: bool) -> Result<Vec<Row>, Failure> {
     let mut batch = Batch::default();
     raw(&mut batch, work);
     let (again, fresh): (Vec<&Line<'_>>, Vec<&Line<'_>>) = work.lines.iter().partition(|line| line.replaces);
@@ -102,8 +102,8 @@ impl<'b> Batch<'b> {
         }
     }
 
-    /// Sends everything at once and waits for the last answer.
-    pub(crate) async fn send(self, session: &Session, commit: bool) -> Result<(), Failure> {
+    /// Sends everything at once and waits for the last answer. Returns the rows that statements returned.
+    pub(crate) async fn send(self, session: &Session, commit: bool) -> Result<Vec<Row>, Failure> {
         let mut prepared: Vec<(Statement, Vec<Column<'b>>)> = Vec::with_capacity(self.0.len());
         for (sql, columns) in self.0 {
             prepared.push((session.prepare_cached(sql).await?, columns));
@@ -111,14 +111,15 @@ impl<'b> Batch<'b> {
         let mut answers = Vec::with_capacity(prepared.len());
         for (statement, columns) in &prepared {
             let params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|c| &**c as &(dyn ToSql + Sync)).collect();
-            answers.push(async move { session.execute(statement, &params).await.map(drop) });
+            answers.push(async move { session.query(statement, &params).await });
         }
         // Joined in order, each is sent before the answer of the one before is waited for. A commit behind a
         // statement that failed is none.
         let commit = async { if commit { session.batch_execute("COMMIT").await } else { Ok(()) } };
         let (written, committed) = tokio::join!(biased; futures_util::future::join_all(answers), commit);
-        written.into_iter().collect::<Result<Vec<()>, _>>()?;
-        Ok(committed?)
+        let rows = written.into_iter().collect::<Result<Vec<Vec<Row>>, _>>()?;
+        committed?;
+        Ok(rows.into_iter().flatten().collect())
     }
 }
 
