@@ -46,14 +46,21 @@ impl Who {
                 let there = Path::new(NODE).join("node_modules/fastify").exists();
                 (!there).then(|| "its packages are not installed (npm ci in benches/baseline-node)".to_owned())
             }
-            Self::Postgres if options.store.is_none() => Some("no --store postgres://... was given".to_owned()),
+            _ if self.needs_postgres() && options.store.is_none() => {
+                Some("no --store postgres://... was given".to_owned())
+            }
             _ => None,
         }
     }
 
+    /// Whether what it keeps is in the PostgreSQL of `--store`.
+    pub(crate) fn needs_postgres(self) -> bool {
+        matches!(self, Self::Postgres | Self::Baseline("append-postgres"))
+    }
+
     /// The processes that work for it beside its own.
     pub(crate) fn helpers(self) -> Vec<u32> {
-        if self == Self::Postgres { machine::processes_called("postgres") } else { Vec::new() }
+        if self.needs_postgres() { machine::processes_called("postgres") } else { Vec::new() }
     }
 }
 

@@ -109,6 +109,10 @@ const GOALS: &[Goal] = &[
     ),
 ];
 
+/// Rows that show how far a row can get: with the same parts they do the least of what it does.
+const BOUNDS: &[(&str, &str)] =
+    &[("accept", "append-sqlite"), ("deliver", "append-deliver"), ("accept-postgres", "append-postgres")];
+
 /// A goal and what was found.
 #[derive(Serialize)]
 pub(crate) struct Judged {
@@ -117,6 +121,8 @@ pub(crate) struct Judged {
     pub(crate) found: Option<f64>,
     /// `None`: it was not measured.
     pub(crate) met: Option<bool>,
+    /// The row that shows how far this can be reached, and what was found of it.
+    pub(crate) bound: Option<(&'static str, f64)>,
 }
 
 /// Holds every goal of the rows that were asked for against what was found. A row that was asked for and could not be
@@ -145,7 +151,16 @@ pub(crate) fn judge(rows: &[RowResult]) -> Vec<Judged> {
             AtLeast(limit) => format!("at least {limit}"),
             AtMost(limit) => format!("at most {limit}"),
         };
-        Judged { goal, limit, found, met }
+        let bound = match what {
+            Ratio((name, figure), (other, others)) => {
+                BOUNDS.iter().find(|(bounded, _)| bounded == name).and_then(|bound| {
+                    let its = measured(other)?;
+                    Some((bound.1, measured(bound.1)?.ratio(figure, its, others)?))
+                })
+            }
+            Median(..) | Largest(..) => None,
+        };
+        Judged { goal, limit, found, met, bound }
     };
     GOALS.iter().filter(asked).map(judge).collect()
 }
@@ -158,6 +173,10 @@ impl fmt::Display for Judged {
             Some(false) => "MISSED",
             None => "-     ",
         };
-        write!(f, "{word}  {}: {found} ({})", self.goal, self.limit)
+        write!(f, "{word}  {}: {found} ({}", self.goal, self.limit)?;
+        if let (Some((row, bound)), Some(found)) = (self.bound, self.found) {
+            write!(f, "; {row} {bound:.2}, of which this is {:.2}", found / bound)?;
+        }
+        write!(f, ")")
     }
 }

@@ -32,7 +32,7 @@ impl Place {
     pub(crate) fn fresh(&self, who: Who) -> Result<Fresh> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)?;
         let schema = match &self.postgres {
-            Some(database) if who == Who::Postgres => Some(Schema::new(database)?),
+            Some(database) if who.needs_postgres() => Some(Schema::new(database)?),
             _ => None,
         };
         Ok(Fresh { folder, schema })
