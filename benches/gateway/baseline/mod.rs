@@ -1,7 +1,7 @@
 //! The gateway without most of itself, as modes of this program, which `contender` starts as processes:
 //!
 //! - `raw`: axum's own server reads the body and answers 200. Nothing in Rust on this stack gets faster than that.
-//! - `map`: the gateway's server; the webhook is verified, parsed and mapped, and forgotten.
+//! - `map`: the gateway's own way in; the webhook is verified, parsed and mapped, and forgotten where it would be stored.
 //! - `render`: the same, and what subscribers would get is written.
 //! - `append`: the same, and both are appended to a file that is synced before the answer, one sync for all that wait. Keeping
 //!   anything costs that much; nothing is found again in it.
@@ -13,31 +13,35 @@
 //!   and delivering cost that much; nothing is in order, and nobody would find after a crash what is still owed.
 
 mod log;
+#[path = "../../steps/only.rs"]
+mod only;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::routing::post;
-use birdwire::adapter::Adapter;
-use birdwire::adapter::verified::verify;
 use birdwire::app;
 use birdwire::config::Config;
 use birdwire::delivery::Subscriber;
 use birdwire::delivery::outcome::Answer;
 use birdwire::delivery::sender::Sender;
-use birdwire::domain::account::Account;
-use birdwire::domain::event::OutboundEvent;
+use birdwire::domain::event::{End, EventType, OutboundEvent, Record, Render};
 use birdwire::domain::ids::ConversationId;
+use birdwire::domain::route::Routes;
 use birdwire::domain::time::Clock;
-use birdwire::domain::webhook::RawWebhook;
+use birdwire::http::health::Trouble;
 use birdwire::http::server::{self, Limits};
+use birdwire::http::webhook::Budget;
+use birdwire::http::{self, Gateway};
+use birdwire::ingest::Ingest;
 use birdwire::metrics::Metrics;
-use birdwire::store::inbound::Prepared;
+use birdwire::store::inbound::{Inbound, Outlet, Receipt};
 use birdwire::store::lane::Owed;
+use birdwire::store::{Store, StoreError};
 use birdwire::voipbin::Renderer;
 use log::{Entry, Log};
+use only::{Done, Only};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,10 +49,69 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+/// Serves until it is killed.
+pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
+    let config_path = Path::new(config);
+    let config = app::configure(Some(config_path))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(config.server.listen).await?;
+        if mode == "raw" {
+            let raw = |body: Bytes| async move {
+                black_box(&body);
+                StatusCode::OK
+            };
+            let router = Router::new().route("/v1.0/conversation/accounts/{account_id}", post(raw));
+            return Ok(axum::serve(listener, router).await?);
+        }
+        let file = config_path.with_file_name("append.log");
+        let (log, forward) = match mode {
+            "map" | "render" => (None, None),
+            "append" => (Some(Log::of_file(&file)?), None),
+            "append-sqlite" => (Some(Log::of_sqlite(&file)?), None),
+            "append-postgres" => (Some(Log::of_postgres(&config.store.url).await?), None),
+            "forward" => (None, Some(Forward::new(&config)?)),
+            "append-deliver" => (Some(Log::of_file(&file)?), Some(Forward::new(&config)?)),
+            _ => bail!("there is no baseline {mode}"),
+        };
+        let desk = Arc::new(Desk { log, forward, clock: app::system_clock() });
+        let store: Arc<dyn Store> = Arc::new(Only(move |inbound| take(desk.clone(), inbound)));
+        let render: Box<dyn Render> =
+            if mode == "map" { Box::new(Blank) } else { Box::new(Renderer::new(config.record_format)) };
+        let outlet = Arc::new(Outlet { render, routes: Routes::new(Vec::new()) });
+        let gateway = Gateway {
+            ingest: Ingest::new(store.clone(), outlet, app::accounts(&config)?),
+            store,
+            metrics: Metrics::new()?,
+            clock: app::system_clock(),
+            max_body_bytes: config.server.max_body_bytes,
+            body_timeout: config.server.body_timeout,
+            commit_timeout: config.server.commit_timeout,
+            budget: Budget::new(config.server.queue_bytes),
+            trouble: Trouble::default(),
+            draining: CancellationToken::new(),
+        };
+        let limits = Limits {
+            header_timeout: config.server.header_timeout,
+            max_connections: config.server.max_connections,
+            drain_timeout: config.server.drain_timeout,
+        };
+        server::serve(listener, http::router(Arc::new(gateway)), limits, CancellationToken::new()).await;
+        Ok(())
+    })
+}
+
+/// Writes nothing.
+struct Blank;
+
+impl Render for Blank {
+    fn body(&self, _: EventType, _: Record<'_>) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// What is done instead of what a store does.
 struct Desk {
-    account: Account,
-    adapter: Box<dyn Adapter>,
-    renderer: Option<Renderer>,
     log: Option<Log>,
     forward: Option<Forward>,
     clock: Clock,
@@ -62,80 +125,38 @@ struct Forward {
     places: Semaphore,
 }
 
-/// Serves until it is killed.
-pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
-    let config_path = Path::new(config);
-    let config = app::configure(Some(config_path))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind(config.server.listen).await?;
-        let route = "/v1.0/conversation/accounts/{account_id}";
-        if mode == "raw" {
-            let raw = |body: Bytes| async move {
-                black_box(&body);
-                StatusCode::OK
-            };
-            return Ok(axum::serve(listener, Router::new().route(route, post(raw))).await?);
-        }
-        let renderer = (mode != "map").then(|| Renderer::new(config.record_format));
-        let file = config_path.with_file_name("append.log");
-        let (log, forward) = match mode {
-            "map" | "render" => (None, None),
-            "append" => (Some(Log::of_file(&file)?), None),
-            "append-sqlite" => (Some(Log::of_sqlite(&file)?), None),
-            "append-postgres" => (Some(Log::of_postgres(&config.store.url).await?), None),
-            "forward" => (None, Some(Forward::new(&config)?)),
-            "append-deliver" => (Some(Log::of_file(&file)?), Some(Forward::new(&config)?)),
-            _ => bail!("there is no baseline {mode}"),
-        };
-        let (account, adapter) = app::accounts(&config)?.pop().context("no account is configured")?;
-        let desk = Arc::new(Desk { account, adapter, renderer, log, forward, clock: app::system_clock() });
-        let limits = Limits {
-            header_timeout: config.server.header_timeout,
-            max_connections: config.server.max_connections,
-            drain_timeout: config.server.drain_timeout,
-        };
-        let router = Router::new().route(route, post(receive)).with_state(desk);
-        server::serve(listener, router, limits, CancellationToken::new()).await;
-        Ok(())
-    })
-}
-
-async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
-        Some((name.as_str().to_owned().into(), value.to_str().ok()?.to_owned()))
-    };
-    let webhook = RawWebhook {
-        headers: headers.iter().filter_map(text).collect(),
-        body: body.to_vec(),
-        received_at: (desk.clock)(),
-    };
-    let Ok(verified) = verify(&*desk.adapter, &webhook) else { return StatusCode::UNAUTHORIZED };
-    let events = desk.adapter.events(&verified);
-    let Some(renderer) = &desk.renderer else {
-        drop(black_box(events));
-        return StatusCode::OK;
-    };
+/// Takes a webhook.
+async fn take(desk: Arc<Desk>, inbound: Inbound) -> Done<Receipt> {
+    let receipt = Receipt { ends: vec![End::Stored; inbound.events.len()] };
+    if desk.log.is_none() && desk.forward.is_none() {
+        black_box(&inbound);
+        return Ok(receipt);
+    }
     let mut owed = Vec::new();
-    for (place, event) in events.into_iter().enumerate() {
-        let conversation = event.content.conversation_id(&desk.account);
-        let prepared = black_box(Prepared::new(event, place, &desk.account, renderer));
+    for prepared in inbound.events {
+        let conversation = prepared.event.content.conversation_id(&inbound.account);
         owed.extend(prepared.created.into_iter().map(|event| (conversation, event)));
     }
-    if let Some(log) = &desk.log {
-        let event = owed.iter().flat_map(|(_, event)| &event.body).copied().collect();
-        if !log.keep(Entry { webhook: webhook.body, event }).await {
-            return StatusCode::SERVICE_UNAVAILABLE;
+    match (&desk.log, &desk.forward) {
+        (Some(log), after) => {
+            let event = owed.iter().flat_map(|(_, event)| &event.body).copied().collect();
+            if !log.keep(Entry { webhook: inbound.body, event }).await {
+                return Err(failed("it cannot be appended"));
+            }
+            if after.is_some() {
+                tokio::spawn(async move { desk.deliver(owed).await });
+            }
         }
-        if desk.forward.is_some() {
-            tokio::spawn(async move { desk.deliver(owed).await });
+        (None, Some(forward)) if !forward.send(owed, &desk.clock).await => {
+            return Err(failed("the subscriber does not take it"));
         }
-        return StatusCode::OK;
+        (None, _) => {}
     }
-    match &desk.forward {
-        Some(forward) if !forward.send(owed, &desk.clock).await => StatusCode::BAD_GATEWAY,
-        _ => StatusCode::OK,
-    }
+    Ok(receipt)
+}
+
+fn failed(what: &str) -> StoreError {
+    StoreError::Unavailable { detail: what.to_owned(), source: None }
 }
 
 impl Desk {
