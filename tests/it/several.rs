@@ -156,6 +156,7 @@ async fn a_lane_is_handed_to_one_node() {
     let (leased, _place) = hands[1].so_far().remove(0);
     assert_eq!((leased.conversation, leased.owed.sequence), (lane.conversation, 13));
     assert!(leased.lease.token > lane.lease.token);
+    assert!(hands.iter().all(|hands| hands.are_settled()), "places that were not needed");
     drop((first, second));
     end(world, stores).await;
 }

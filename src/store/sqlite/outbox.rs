@@ -92,12 +92,12 @@ fn owe_to(
     if !known.ordered {
         lane = tx.memory.lanes.single(connection, known.row, about.conversation, delivery)?;
     } else if known.active && tx.memory.lanes.is_idle(lane) {
-        place = tx.taker.and_then(|taker| taker.place(subscriber));
+        place = tx.taker.and_then(|taker| Some((taker.clone(), taker.place(subscriber)?)));
     }
     let head = Head { seq, delivery, due: now.micros() };
     tx.memory.lanes.owe(lane, head);
     tx.run(Hot::Delivery, params![delivery, outbox, known.row, lane, seq, place.is_some(), head.due])?;
-    let Some(place) = place else {
+    let Some((taker, place)) = place else {
         // Whoever is at work on the lane goes on with it, or says so when he gives it back; for a subscriber that is
         // disabled nobody may look.
         tx.work |= known.active && !tx.memory.lanes.is_leased(lane);
@@ -116,7 +116,7 @@ fn owe_to(
         replay: false,
     };
     let leased = Leased { lease, subscriber: subscriber.clone(), conversation: about.lane, owed };
-    tx.handed.push(Handed { leased, place, outbox });
+    tx.handed.push(Handed::new(taker, leased, place, outbox));
     Ok(delivery)
 }
 
@@ -180,7 +180,7 @@ fn cancel(tx: &mut Tx<'_>, outbox: i64) -> rusqlite::Result<()> {
     // What was to be handed over with this commit is not.
     for handed in tx.handed.extract_if(.., |handed| handed.outbox == outbox) {
         // Whatever was said in that lane since then counted on whoever would have it.
-        tx.work |= tx.memory.lanes.settle(connection, handed.leased.lease.lane)?.is_some();
+        tx.work |= tx.memory.lanes.settle(connection, handed.lane)?.is_some();
     }
     Ok(())
 }

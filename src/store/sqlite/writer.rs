@@ -37,7 +37,7 @@ pub(super) struct Tx<'c> {
     /// Lanes to be handed over after the commit.
     pub(super) handed: Vec<Handed>,
     /// Who takes them.
-    pub(super) taker: Option<&'c dyn Taker>,
+    pub(super) taker: Option<&'c Arc<dyn Taker>>,
     /// Whether the operation can be undone without the others of its batch.
     pub(super) is_careful: bool,
 }
@@ -57,12 +57,35 @@ impl Tx<'_> {
     }
 }
 
-/// A lane on lease, for somebody who has a place for it.
+/// A lane on lease, for somebody who has a place for it. What becomes nothing is given back.
 pub(super) struct Handed {
-    pub(super) leased: Leased,
-    pub(super) place: Place,
+    what: Option<(Leased, Place)>,
+    /// The lane.
+    pub(super) lane: i64,
     /// The event downstream that is at its head.
     pub(super) outbox: i64,
+    taker: Arc<dyn Taker>,
+}
+
+impl Handed {
+    pub(super) fn new(taker: Arc<dyn Taker>, leased: Leased, place: Place, outbox: i64) -> Self {
+        Self { lane: leased.lease.lane, what: Some((leased, place)), outbox, taker }
+    }
+
+    /// Its lease is committed.
+    fn over(mut self) {
+        if let Some((leased, place)) = self.what.take() {
+            self.taker.take(leased, place);
+        }
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if let Some((leased, place)) = self.what.take() {
+            self.taker.give_back(&leased.subscriber, place);
+        }
+    }
 }
 
 trait Work: Send {
@@ -195,7 +218,7 @@ fn run(
         let size = f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         let before = connection.total_changes();
         let taker = taker.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut desk = Desk { connection, memory: &mut memory, statements: &mut statements, taker: taker.as_deref() };
+        let mut desk = Desk { connection, memory: &mut memory, statements: &mut statements, taker: taker.as_ref() };
         match transact(&mut desk, &mut batch, &mut failed) {
             Ok((work, handed)) => {
                 // Looking for work that is not there is no commit.
@@ -214,11 +237,7 @@ fn run(
                 if changed {
                     (signals.committed)();
                 }
-                if let Some(taker) = &taker {
-                    for Handed { leased, place, .. } in handed {
-                        taker.take(leased, place);
-                    }
-                }
+                handed.into_iter().for_each(Handed::over);
                 if work {
                     hint.notify_one();
                 }
@@ -263,7 +282,7 @@ struct Desk<'d> {
     connection: &'d Connection,
     memory: &'d mut Memory,
     statements: &'d mut dyn Run,
-    taker: Option<&'d dyn Taker>,
+    taker: Option<&'d Arc<dyn Taker>>,
 }
 
 impl Desk<'_> {

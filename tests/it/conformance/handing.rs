@@ -8,6 +8,7 @@ use birdwire::domain::event::End;
 use birdwire::domain::route::SubscriberId;
 use birdwire::store::Store;
 use birdwire::store::lane::{Advance, Leased, Place, Taker, Verdict};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -16,6 +17,8 @@ use tokio::sync::Semaphore;
 pub(crate) struct Hands {
     places: Arc<Semaphore>,
     taken: Mutex<Vec<(Leased, Place)>>,
+    /// Places that were given and did not come back yet, in one way or the other.
+    out: AtomicUsize,
 }
 
 impl Hands {
@@ -25,7 +28,7 @@ impl Hands {
 
     /// Those of one of several nodes.
     pub(crate) fn at(store: &dyn Store, places: usize) -> Arc<Self> {
-        let hands = Arc::new(Self { places: Arc::new(Semaphore::new(places)), taken: Mutex::new(Vec::new()) });
+        let hands = Arc::new(Self { places: Arc::new(Semaphore::new(places)), taken: Mutex::default(), out: AtomicUsize::new(0) });
         store.hand_over_to(hands.clone());
         hands
     }
@@ -34,6 +37,11 @@ impl Hands {
     async fn taken(&self, world: &World) -> Vec<(Leased, Place)> {
         world.store.probe(at(0)).await.unwrap();
         self.so_far()
+    }
+
+    /// Every place that was given out has come back with a lane, or was given back.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.out.load(Ordering::Acquire) == 0
     }
 
     /// What was handed over until now.
@@ -45,14 +53,17 @@ impl Hands {
 impl Taker for Hands {
     fn place(&self, _subscriber: &SubscriberId) -> Option<Place> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
+        self.out.fetch_add(1, Ordering::AcqRel);
         Some(Place { lease: LEASE, since: at(0), permit })
     }
 
     fn give_back(&self, _subscriber: &SubscriberId, place: Place) {
         drop(place);
+        self.out.fetch_sub(1, Ordering::AcqRel);
     }
 
     fn take(&self, lane: Leased, place: Place) {
+        self.out.fetch_sub(1, Ordering::AcqRel);
         self.taken.lock().unwrap().push((lane, place));
     }
 }
@@ -80,6 +91,7 @@ pub(crate) async fn an_idle_lane_is_handed_over_and_no_other(engine: &dyn Engine
     assert_eq!((key_of(&third.owed.body), third.owed.sequence), ("c".to_owned(), 3), "idle again");
     assert!(third.lease.token > second.lease.token);
     assert_eq!(world.record(&second, Verdict::Delivered, at(3)).await, Advance::Lost);
+    assert!(hands.are_settled());
     world.end().await;
 }
 
@@ -95,6 +107,7 @@ pub(crate) async fn without_a_place_it_is_due_as_ever(engine: &dyn Engine) {
     assert_eq!(hands.places.available_permits(), 0);
     drop(taken);
     assert_eq!(hands.places.available_permits(), 1);
+    assert!(hands.are_settled());
     world.end().await;
 }
 
@@ -112,6 +125,7 @@ pub(crate) async fn nobody_is_called_to_a_lane_at_work(engine: &dyn Engine) {
         .await
         .expect("it was given back with b in it");
     assert_eq!(key_of(&world.claim_one(at(6)).await.owed.body), "b");
+    assert!(hands.are_settled());
     world.end().await;
 }
 
@@ -125,6 +139,7 @@ pub(crate) async fn what_fails_takes_no_place(engine: &dyn Engine) {
     assert_eq!(hands.places.available_permits(), 10);
     world.write("U1", &["good"]).await;
     assert_eq!(hands.taken(&world).await.len(), 1);
+    assert!(hands.are_settled());
     world.end().await;
 }
 
@@ -144,6 +159,7 @@ pub(crate) async fn what_is_taken_back_at_once_is_not_handed_over(engine: &dyn E
     let due = world.claim(at(1)).await;
     let all: Vec<String> = taken.iter().map(|(lane, _)| lane).chain(&due).map(|lane| key_of(&lane.owed.body)).collect();
     assert_eq!(all, ["b"], "what was said next is delivered, by whoever has the lane");
+    assert!(hands.are_settled());
     world.end().await;
 }
 
@@ -158,5 +174,6 @@ pub(crate) async fn who_is_disabled_is_handed_nothing(engine: &dyn Engine) {
     world.store.enable(&crm, at(1)).await.unwrap();
     world.write("U2", &["b"]).await;
     assert_eq!(hands.taken(&world).await.len(), 1);
+    assert!(hands.are_settled());
     world.end().await;
 }
