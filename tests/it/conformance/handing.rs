@@ -28,7 +28,11 @@ impl Hands {
 
     /// Those of one of several nodes.
     pub(crate) fn at(store: &dyn Store, places: usize) -> Arc<Self> {
-        let hands = Arc::new(Self { places: Arc::new(Semaphore::new(places)), taken: Mutex::default(), out: AtomicUsize::new(0) });
+        let hands = Arc::new(Self {
+            places: Arc::new(Semaphore::new(places)),
+            taken: Mutex::default(),
+            out: AtomicUsize::new(0),
+        });
         store.hand_over_to(hands.clone());
         hands
     }
