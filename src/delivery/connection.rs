@@ -61,6 +61,10 @@ impl Connection {
 
     /// Sends a request and waits for the head of its answer, until `end`.
     pub(super) async fn send(&mut self, request: Post, end: Instant) -> Result<Response<Incoming>, Failed> {
+        // Whoever was stopped on the way here, process and all, may find that the lane has become somebody else's.
+        if Instant::now() >= end {
+            return Err(Failed::Fault(Fault::Deadline));
+        }
         self.timer.as_mut().reset(end);
         let Self { requests, driver, timer } = self;
         // The answer comes out of the driver, which is polled here: nothing else could wake us for it, and a waker
@@ -151,5 +155,27 @@ pub(super) fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     match inner {
         Some(inner) => inner.is::<rustls::Error>(),
         None => error.is::<rustls::Error>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn nothing_is_written_after_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut connection = Connection::new(Stream::Left(stream)).await.unwrap();
+        let request = Request::post("/").body(Full::from("late")).unwrap();
+        let Err(failed) = connection.send(request, Instant::now()).await else { panic!("it was answered") };
+        assert!(matches!(failed, Failed::Fault(Fault::Deadline)));
+        drop(connection);
+        let mut seen = Vec::new();
+        peer.read_to_end(&mut seen).await.unwrap();
+        assert!(seen.is_empty(), "{}", String::from_utf8_lossy(&seen));
     }
 }

@@ -65,18 +65,19 @@ impl Sender {
         }
     }
 
-    /// Tries `owed` once, and uses up its body.
+    /// Tries `owed` once, and uses up its body. Said twice when it began: what it is signed with, and what its deadline counts
+    /// from.
     pub async fn attempt(
         &self,
         subscriber: &Subscriber,
         conversation: ConversationId,
         owed: &mut Owed,
-        now: Timestamp,
+        (now, began): (Timestamp, Instant),
     ) -> Answer {
         let Some(request) = request(subscriber, conversation, owed, now) else { return Answer::Fault(Fault::Broken) };
         // The deadline covers everything up to the answer's head, and the reading of its body; but a body that is cut
         // off takes nothing back from what the head said.
-        let end = Instant::now() + self.deadline;
+        let end = began + self.deadline;
         match exchange(&subscriber.receiver, request, end).await {
             Ok((connection, response)) => read(&subscriber.receiver, connection, response, end).await,
             Err(fault) => Answer::Fault(fault),

@@ -15,6 +15,7 @@ use crate::store::lane::{Advance, Attempt, Lease, Leased, Owed, Verdict};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// Deliveries of one lane in a row before other lanes get their turn. What was committed together lies together, so that short
 /// turns of many lanes find it in memory; every turn costs a claim.
@@ -38,7 +39,9 @@ impl Dispatcher {
             {
                 place = open.places.wait().await;
             }
-            // Whoever was stopped in between, or had to wait for the store too long, may not be the owner any more.
+            // Whoever was stopped in between, or had to wait for the store too long, may not be the owner any more. The
+            // attempt's deadline counts from before the question, so that whoever is stopped behind it writes nothing either.
+            let began = Instant::now();
             let is_stale = (self.clock)().since(since) > self.fresh;
             if is_stale || self.stop.is_cancelled() {
                 // Nothing was sent under this lease yet: give it back instead of letting it run out.
@@ -48,7 +51,8 @@ impl Dispatcher {
                 worked.lost = is_stale;
                 return worked;
             }
-            let (mut attempt, is_gone) = self.attempt(subscriber, (lease, conversation), &mut owed, &mut worked).await;
+            let of = (lease, conversation, began);
+            let (mut attempt, is_gone) = self.attempt(subscriber, of, &mut owed, &mut worked).await;
             if is_gone {
                 self.disable(subscriber, attempt.ended_at).await;
             }
@@ -76,13 +80,13 @@ impl Dispatcher {
     async fn attempt(
         &self,
         subscriber: &Subscriber,
-        (lease, conversation): (Lease, ConversationId),
+        (lease, conversation, began): (Lease, ConversationId, Instant),
         owed: &mut Owed,
         worked: &mut Worked,
     ) -> (Attempt, bool) {
         let name = &subscriber.id.0;
         let started_at = (self.clock)();
-        let answer = self.sender.attempt(subscriber, conversation, owed, started_at).await;
+        let answer = self.sender.attempt(subscriber, conversation, owed, (started_at, began)).await;
         let ended_at = (self.clock)();
         let situation = Situation {
             failures: owed.failures,

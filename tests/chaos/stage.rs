@@ -2,7 +2,7 @@
 //! stopped in good order, counted, and judged.
 
 use crate::ends::{self, Ends, Excuses};
-pub(crate) use crate::ends::{moody, willing};
+pub(crate) use crate::ends::{moody, slow, willing};
 pub(crate) use crate::node::Setting;
 use crate::node::{Node, Plan};
 use crate::sender::{Load, Sender};

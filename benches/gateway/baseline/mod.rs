@@ -47,6 +47,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until it is killed.
@@ -198,7 +199,7 @@ impl Forward {
                 created_at: now,
                 replay: false,
             };
-            let answer = self.sender.attempt(&self.subscriber, conversation, &mut owed, now).await;
+            let answer = self.sender.attempt(&self.subscriber, conversation, &mut owed, (now, Instant::now())).await;
             if !matches!(answer, Answer::Status { status: 200..=299, .. }) {
                 return false;
             }

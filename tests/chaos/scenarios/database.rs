@@ -6,7 +6,7 @@ use crate::node::Setting;
 use crate::proxy::Fault;
 use crate::sender::Load;
 use crate::sink::{Act, Program};
-use crate::stage::{Arena, Report, willing};
+use crate::stage::{Arena, Report, slow, willing};
 use crate::verdict::{Invariant, prompt};
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -242,8 +242,10 @@ pub(crate) async fn xmin_held(arena: Arena) -> Result<Report> {
     /// How much slower a claim may be, and what is noise on a busy machine.
     const SLOWER: f64 = 2.0;
     const NOISE: f64 = 0.002;
-    // Enough lanes in motion that their dead rows would show.
-    let fleet = Fleet::set(&arena, vec![("crm", willing()), ("audit", willing())], &Setting::default(), 2).await?;
+    // Enough lanes in motion that their dead rows would show, and few enough places that many of them have to be claimed.
+    let sinks = ["crm", "audit"].map(|name| (name, slow(Duration::from_millis(10)))).into();
+    let setting = Setting { delivery: "concurrency = 2", concurrency: Some(2), ..Setting::default() };
+    let fleet = Fleet::set(&arena, sinks, &setting, 2).await?;
     let load = steady(&arena, 250, PHASE);
     let claims = async || {
         let (sum, count) = ("birdwire_claim_seconds_sum", "birdwire_claim_seconds_count");
