@@ -4,6 +4,7 @@
 //! nobody else may, so order per conversation is a property of the store. Every change carries the lease's token;
 //! a token that is no longer the lane's changes nothing.
 
+use crate::domain::event::OutboundEvent;
 use crate::domain::ids::{ConversationId, EventId};
 use crate::domain::route::SubscriberId;
 use crate::domain::time::Timestamp;
@@ -94,6 +95,23 @@ pub struct Owed {
     pub created_at: Timestamp,
     /// Whether it is sent out of order, again.
     pub replay: bool,
+}
+
+impl Owed {
+    /// The delivery with this row and number of an event that was never attempted.
+    pub fn first(delivery: i64, sequence: i64, event: &OutboundEvent, created_at: Timestamp) -> Self {
+        Self {
+            delivery,
+            sequence,
+            event_id: event.id,
+            event_type: event.event_type.as_str().to_owned(),
+            body: event.body.clone(),
+            failures: 0,
+            first_attempt: None,
+            created_at,
+            replay: false,
+        }
+    }
 }
 
 /// One try, finished.

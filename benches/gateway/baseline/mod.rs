@@ -188,17 +188,7 @@ impl Forward {
     async fn send(&self, owed: Vec<(ConversationId, OutboundEvent)>, clock: &Clock) -> bool {
         for (conversation, event) in owed {
             let now = clock();
-            let mut owed = Owed {
-                delivery: 1,
-                sequence: 1,
-                event_id: event.id,
-                event_type: event.event_type.as_str().to_owned(),
-                body: event.body,
-                failures: 0,
-                first_attempt: None,
-                created_at: now,
-                replay: false,
-            };
+            let mut owed = Owed::first(1, 1, &event, now);
             let answer = self.sender.attempt(&self.subscriber, conversation, &mut owed, (now, Instant::now())).await;
             if !matches!(answer, Answer::Status { status: 200..=299, .. }) {
                 return false;

@@ -26,6 +26,19 @@ pub(super) struct Subscriber {
     pub(super) active: bool,
 }
 
+/// The columns of that.
+macro_rules! subscriber {
+    () => {
+        "id, ordered, configured AND disabled_at IS NULL AS active"
+    };
+}
+
+impl From<&Row> for Subscriber {
+    fn from(row: &Row) -> Self {
+        Self { row: row.get("id"), ordered: row.get("ordered"), active: row.get("active") }
+    }
+}
+
 /// Every subscriber, by name.
 pub(super) type Subscribers = HashMap<String, Subscriber>;
 
@@ -82,10 +95,8 @@ impl Names {
         let mut rows = if let Some(rows) = known {
             rows
         } else {
-            let select = session
-                .prepare_cached("SELECT name, id, ordered, configured AND disabled_at IS NULL FROM subscribers")
-                .await?;
-            let known = |r: &Row| (r.get(0), Subscriber { row: r.get(1), ordered: r.get(2), active: r.get(3) });
+            let select = session.prepare_cached(concat!("SELECT name, ", subscriber!(), " FROM subscribers")).await?;
+            let known = |row: &Row| (row.get("name"), Subscriber::from(row));
             let rows: Subscribers = session.query(&select, &[]).await?.iter().map(known).collect();
             let rows = Arc::new(rows);
             *self.subscribers.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rows.clone()));
@@ -95,13 +106,16 @@ impl Names {
             if !rows.contains_key(name) {
                 let row = session
                     .query_one(
-                        "INSERT INTO subscribers (id, name, configured, ordered) VALUES (nextval('row_ids'), $1, true, true)
-                         ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, ordered, configured AND disabled_at IS NULL",
+                        concat!(
+                            "INSERT INTO subscribers (id, name, configured, ordered)
+                             VALUES (nextval('row_ids'), $1, true, true)
+                             ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING ",
+                            subscriber!()
+                        ),
                         &[name],
                     )
                     .await?;
-                Arc::make_mut(&mut rows)
-                    .insert(name.clone(), Subscriber { row: row.get(0), ordered: row.get(1), active: row.get(2) });
+                Arc::make_mut(&mut rows).insert(name.clone(), Subscriber::from(&row));
             }
         }
         Ok(rows)

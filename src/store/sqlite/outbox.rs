@@ -104,17 +104,7 @@ fn owe_to(
         return Ok(delivery);
     };
     let lease = tx.memory.lanes.lease(connection, lane, head, now.plus(place.lease).micros())?;
-    let owed = Owed {
-        delivery,
-        sequence: seq,
-        event_id: outbound.id,
-        event_type: outbound.event_type.as_str().to_owned(),
-        body: outbound.body.clone(),
-        failures: 0,
-        first_attempt: None,
-        created_at: now,
-        replay: false,
-    };
+    let owed = Owed::first(delivery, seq, outbound, now);
     let leased = Leased { lease, subscriber: subscriber.clone(), conversation: about.lane, owed };
     tx.handed.push(Handed::new(taker, leased, place, outbox));
     Ok(delivery)

@@ -32,20 +32,20 @@ impl Hands {
 /// lanes were leased, they are looked at before the next claim.
 pub(super) struct Handing<'a> {
     taker: Arc<dyn Taker>,
-    places: BTreeMap<(i64, i64), (SubscriberId, Place)>,
+    places: BTreeMap<(i64, i64), (&'a SubscriberId, Place)>,
     doubt: Option<Doubt<'a>>,
 }
 
 impl<'a> Handing<'a> {
     /// Takes places for the lanes that `owed` gives something, as far as there are any, and marks those lanes to be leased to
     /// `holder` if they are idle. `None` when there is no place.
-    pub(super) fn of(hands: &Hands, claims: &'a Claims, owed: &mut Owed<'_>, holder: Uuid) -> Option<Self> {
+    pub(super) fn of(hands: &Hands, claims: &'a Claims, owed: &mut Owed<'a>, holder: Uuid) -> Option<Self> {
         let taker = hands.get()?;
         let mut places = BTreeMap::new();
         for (key, lane) in owed.lanes.iter_mut().filter(|(_, lane)| lane.ordered && lane.active) {
             if let Some(place) = taker.place(lane.name) {
                 lane.lease = Some(micros_of(place.lease));
-                places.insert(*key, (lane.name.clone(), place));
+                places.insert(*key, (lane.name, place));
             }
         }
         if places.is_empty() {
@@ -62,23 +62,16 @@ impl<'a> Handing<'a> {
         }
         for row in lanes.iter().filter(|row| row.get("mine")) {
             let key: (i64, i64) = (row.get("conversation"), row.get("subscriber"));
-            let first = owed.deliveries.iter().find(|d| (d.conversation, d.subscriber, d.nth) == (key.0, key.1, 1));
-            let (Some(first), Some((subscriber, place))) = (first, self.places.remove(&key)) else { continue };
-            let outbound = &owed.outbox[first.outbound];
-            let count = owed.lanes.get(&key).map_or(1, |lane| lane.count);
-            let owed = lane::Owed {
-                delivery: first.id,
-                sequence: row.get::<_, i64>("last_seq") - count + 1,
-                event_id: outbound.event.id,
-                event_type: outbound.event.event_type.as_str().to_owned(),
-                body: outbound.event.body.clone(),
-                failures: 0,
-                first_attempt: None,
-                created_at: outbound.at,
-                replay: false,
+            let (Some(lane), Some((subscriber, place))) = (owed.lanes.get(&key), self.places.remove(&key)) else {
+                continue;
             };
+            let first = &owed.deliveries[lane.first];
+            let outbound = &owed.outbox[first.outbound];
+            let sequence = row.get::<_, i64>("last_seq") - lane.count + 1;
+            let owed = lane::Owed::first(first.id, sequence, &outbound.event, outbound.at);
             let lease = Lease { lane: row.get("id"), token: row.get("token") };
-            self.taker.take(Leased { lease, subscriber, conversation: outbound.lane, owed }, place);
+            let leased = Leased { lease, subscriber: subscriber.clone(), conversation: outbound.lane, owed };
+            self.taker.take(leased, place);
         }
     }
 }
@@ -86,7 +79,7 @@ impl<'a> Handing<'a> {
 impl Drop for Handing<'_> {
     fn drop(&mut self) {
         for (subscriber, place) in std::mem::take(&mut self.places).into_values() {
-            self.taker.give_back(&subscriber, place);
+            self.taker.give_back(subscriber, place);
         }
     }
 }

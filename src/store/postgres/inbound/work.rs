@@ -102,6 +102,8 @@ pub(crate) struct Lane<'a> {
     /// Whose it is, and whether he gets anything at the moment.
     pub(crate) name: &'a SubscriberId,
     pub(crate) active: bool,
+    /// The first of its deliveries.
+    pub(super) first: usize,
     /// For how long it is leased if it is idle, in microseconds; `None`: it is not.
     pub(crate) lease: Option<i64>,
 }
@@ -158,6 +160,7 @@ impl<'a> Owed<'a> {
         let outbound = self.outbox.len();
         self.outbox.push(Outbound { id: 0, at: occasion.now, event, cause, message, conversation, lane });
         for (name, Subscriber { row: subscriber, ordered, active }) in subscribers {
+            let first = self.deliveries.len();
             let lane = self.lanes.entry((conversation, subscriber)).or_insert(Lane {
                 id: 0,
                 count: 0,
@@ -165,6 +168,7 @@ impl<'a> Owed<'a> {
                 due: occasion.clock,
                 name,
                 active,
+                first,
                 lease: None,
             });
             lane.count += 1;
