@@ -55,7 +55,7 @@ impl Who {
 
     /// Whether what it keeps is in the PostgreSQL of `--store`.
     pub(crate) fn needs_postgres(self) -> bool {
-        matches!(self, Self::Postgres | Self::Baseline("append-postgres"))
+        matches!(self, Self::Postgres | Self::Baseline("least-postgres"))
     }
 
     /// The processes that work for it beside its own.

@@ -57,11 +57,12 @@ fn throughput(options: &Options) -> Vec<(String, Task)> {
     let task = |who, sink| Task { who, sink, subscribers: 1, conversations: CONVERSATIONS, load };
     let mut rows = vec![
         ("raw", task(Who::Baseline("raw"), Told::Nobody)),
+        ("typed", task(Who::Baseline("typed"), Told::Nobody)),
         ("map", task(Who::Baseline("map"), Told::Nobody)),
         ("render", task(Who::Baseline("render"), Told::Nobody)),
         ("append", task(Who::Baseline("append"), Told::Nobody)),
         ("append-sqlite", task(Who::Baseline("append-sqlite"), Told::Nobody)),
-        ("append-postgres", task(Who::Baseline("append-postgres"), Told::Nobody)),
+        ("least-postgres", task(Who::Baseline("least-postgres"), Told::Nobody)),
         ("forward", task(Who::Baseline("forward"), Told::Now)),
         ("append-deliver", task(Who::Baseline("append-deliver"), Told::Now)),
         ("accept-nobody", task(Who::Gateway, Told::Nobody)),

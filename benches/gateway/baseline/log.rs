@@ -1,8 +1,9 @@
 //! Keeping anything at all: appending what came and what is to be said, to a file or to a table, with one sync for all
-//! that wait. Nothing of it could be found again, so whatever a gateway keeps costs more.
+//! that wait. Nothing of it could be found again, so whatever a gateway keeps costs more. Only in PostgreSQL (`least.rs`) it
+//! could.
 
-use anyhow::{Context, Result};
-use futures_util::future::join_all;
+use super::least;
+use anyhow::Result;
 use rusqlite::{Connection, params};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio_postgres::{Client, NoTls};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// What is appended.
 pub(super) struct Entry {
@@ -19,36 +20,34 @@ pub(super) struct Entry {
     pub(super) webhook: Vec<u8>,
     /// What subscribers get, or what became of it.
     pub(super) event: Vec<u8>,
+    /// What it is known by, to whoever asks.
+    pub(super) name: Name,
+}
+
+/// What a message is known by.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Name {
+    /// When it was written, in microseconds; a repeat says the same.
+    pub(super) at: i64,
+    /// Its id; a repeat says the same.
+    pub(super) id: Uuid,
+    /// What it is numbered in.
+    pub(super) conversation: Uuid,
 }
 
 /// An entry, and who waits for it.
-type Waiting = (Entry, oneshot::Sender<()>);
+pub(super) type Waiting = (Entry, oneshot::Sender<()>);
 
 /// The way to whoever appends.
 #[derive(Clone)]
 pub(super) struct Log(mpsc::Sender<Waiting>);
 
-/// What a table of PostgreSQL keeps of an entry.
-type Body = fn(&Entry) -> &[u8];
-
-/// As many rows as the gateway has of a message, and about as long: raw webhook, event, record, event downstream, delivery.
-const ROWS: [Body; 5] = [
-    |entry| &entry.webhook,
-    |_| &[0; 64],
-    |entry| &entry.event[..entry.event.len() / 2],
-    |entry| &entry.event,
-    |_| &[0; 32],
-];
-
 /// Entries that share a sync; as many as in one of the gateway's commits.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// How long the file gets before it is written over, which needs no new blocks from the file system: what the gateway's own log
 /// does.
 const LENGTH: usize = 32 << 20;
-
-/// Transactions beside each other, as many as of the gateway.
-const CONNECTIONS: usize = 2;
 
 impl Log {
     /// Starts a thread that appends to a file.
@@ -77,22 +76,10 @@ impl Log {
         Ok(Self(sender))
     }
 
-    /// Makes tables of PostgreSQL, and starts tasks that append to them.
+    /// Makes tables of PostgreSQL, and starts tasks that write to them.
     pub(super) async fn of_postgres(url: &str) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(4 * BATCH);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..CONNECTIONS {
-            let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("the database of --store")?;
-            tokio::spawn(connection);
-            if number == 0 {
-                for table in 0..ROWS.len() {
-                    let columns =
-                        "id bigserial PRIMARY KEY, one bigint NOT NULL, two bigint NOT NULL, body bytea NOT NULL";
-                    client.batch_execute(&format!("CREATE TABLE log{table} ({columns})")).await?;
-                }
-            }
-            tokio::spawn(insert(client, receiver.clone()));
-        }
+        least::start(url, receiver).await?;
         Ok(Self(sender))
     }
 
@@ -162,37 +149,8 @@ fn copy_back(connection: &Connection, is_long: &AtomicBool) -> rusqlite::Result<
     }
 }
 
-async fn insert(client: Client, receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>) -> Result<()> {
-    let mut statements = Vec::new();
-    for table in 0..ROWS.len() {
-        let sql = format!(
-            "INSERT INTO log{table} (one, two, body) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])"
-        );
-        statements.push(client.prepare(&sql).await?);
-    }
-    let mut waiting = Vec::with_capacity(BATCH);
-    // Whoever has the receiver takes all that waits; the other's transaction is under way meanwhile.
-    while receiver.lock().await.recv_many(&mut waiting, BATCH).await > 0 {
-        {
-            let numbers: Vec<i64> = (1..).take(waiting.len()).collect();
-            let bodies: Vec<Vec<&[u8]>> =
-                ROWS.iter().map(|body| waiting.iter().map(|(entry, _)| body(entry)).collect()).collect();
-            let rows = statements.iter().zip(&bodies).map(|(statement, bodies)| {
-                let (client, numbers) = (&client, &numbers);
-                async move { client.execute(statement, &[numbers, numbers, bodies]).await }
-            });
-            let (begun, written, committed) =
-                tokio::join!(biased; client.batch_execute("BEGIN"), join_all(rows), client.batch_execute("COMMIT"));
-            begun?;
-            written.into_iter().collect::<Result<Vec<u64>, _>>()?;
-            committed?;
-        }
-        answer(&mut waiting);
-    }
-    Ok(())
-}
-
-fn answer(waiting: &mut Vec<Waiting>) {
+/// Tells everybody that it is done.
+pub(super) fn answer(waiting: &mut Vec<Waiting>) {
     for (_, answer) in waiting.drain(..) {
         // Whoever went away needs no answer.
         answer.send(()).ok();

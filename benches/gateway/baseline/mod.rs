@@ -1,20 +1,23 @@
 //! The gateway without most of itself, as modes of this program, which `contender` starts as processes:
 //!
 //! - `raw`: axum's own server reads the body and answers 200. Nothing in Rust on this stack gets faster than that.
+//! - `typed`: axum's own server; verified, parsed and mapped as one writes it by hand for documented payloads only.
 //! - `map`: the gateway's own way in; the webhook is verified, parsed and mapped, and forgotten where it would be stored.
 //! - `render`: the same, and what subscribers would get is written.
 //! - `append`: the same, and both are appended to a file that is synced before the answer, one sync for all that wait. Keeping
 //!   anything costs that much; nothing is found again in it.
 //! - `append-sqlite`: the same, and the file is a SQLite database with one table and its own numbers as the only key.
-//! - `append-postgres`: the same in five tables of PostgreSQL, because a message is five rows that are looked for by
-//!   different things; their own numbers are the only keys.
+//! - `least-postgres`: the same in PostgreSQL, where a message is taken once, can be found by its id, is numbered in its
+//!   conversation and owed to a subscriber. A store with the same promises does no less.
 //! - `forward`: as `render`, and it is sent to the subscriber before the webhook is answered. Nothing is kept.
 //! - `append-deliver`: as `append`, and after the answer it is sent to the subscriber, and that is appended and synced too. Keeping
 //!   and delivering cost that much; nothing is in order, and nobody would find after a crash what is still owed.
 
+mod least;
 mod log;
 #[path = "../../steps/only.rs"]
 mod only;
+mod typed;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -40,7 +43,7 @@ use birdwire::store::inbound::{Inbound, Outlet, Receipt};
 use birdwire::store::lane::Owed;
 use birdwire::store::{Store, StoreError};
 use birdwire::voipbin::Renderer;
-use log::{Entry, Log};
+use log::{Entry, Log, Name};
 use only::{Done, Only};
 use std::hint::black_box;
 use std::path::Path;
@@ -49,6 +52,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Where webhooks arrive, for axum's router.
+const PATH: &str = "/v1.0/conversation/accounts/{account_id}";
 
 /// Serves until it is killed.
 pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
@@ -62,15 +68,17 @@ pub(crate) fn run(mode: &str, config: &str) -> Result<()> {
                 black_box(&body);
                 StatusCode::OK
             };
-            let router = Router::new().route("/v1.0/conversation/accounts/{account_id}", post(raw));
-            return Ok(axum::serve(listener, router).await?);
+            return Ok(axum::serve(listener, Router::new().route(PATH, post(raw))).await?);
+        }
+        if mode == "typed" {
+            return Ok(axum::serve(listener, typed::router(PATH)).await?);
         }
         let file = config_path.with_file_name("append.log");
         let (log, forward) = match mode {
             "map" | "render" => (None, None),
             "append" => (Some(Log::of_file(&file)?), None),
             "append-sqlite" => (Some(Log::of_sqlite(&file)?), None),
-            "append-postgres" => (Some(Log::of_postgres(&config.store.url).await?), None),
+            "least-postgres" => (Some(Log::of_postgres(&config.store.url).await?), None),
             "forward" => (None, Some(Forward::new(&config)?)),
             "append-deliver" => (Some(Log::of_file(&file)?), Some(Forward::new(&config)?)),
             _ => bail!("there is no baseline {mode}"),
@@ -133,15 +141,19 @@ async fn take(desk: Arc<Desk>, inbound: Inbound) -> Done<Receipt> {
         black_box(&inbound);
         return Ok(receipt);
     }
-    let mut owed = Vec::new();
+    let (mut owed, mut name) = (Vec::new(), Name::default());
     for prepared in inbound.events {
-        let conversation = prepared.event.content.conversation_id(&inbound.account);
+        let content = &prepared.event.content;
+        let conversation = content.conversation_id(&inbound.account);
+        if let (Some(key), Some(id)) = (&prepared.event.key, content.message_id()) {
+            name = Name { at: key.at.micros(), id: id.0, conversation: conversation.0 };
+        }
         owed.extend(prepared.created.into_iter().map(|event| (conversation, event)));
     }
     match (&desk.log, &desk.forward) {
         (Some(log), after) => {
             let event = owed.iter().flat_map(|(_, event)| &event.body).copied().collect();
-            if !log.keep(Entry { webhook: inbound.body, event }).await {
+            if !log.keep(Entry { webhook: inbound.body, event, name }).await {
                 return Err(failed("it cannot be appended"));
             }
             if after.is_some() {
@@ -169,7 +181,7 @@ impl Desk {
         // What does not arrive is seen by the sink, which counts.
         if forward.send(owed, &self.clock).await {
             drop(place);
-            log.keep(Entry { webhook: Vec::new(), event: sent }).await;
+            log.keep(Entry { webhook: Vec::new(), event: sent, name: Name::default() }).await;
         }
     }
 }
