@@ -2,8 +2,9 @@
 //!
 //! Providers promise no order: an edit or the end of a message may arrive before the message, a status after a
 //! later one, and anything twice. So a record is not overwritten but merged, in such a way that the events of one
-//! message end in the same record whatever their order and however often each is repeated. What subscribers are
-//! told follows from what has changed for them.
+//! message end in the same record whatever their order and however often each is repeated (an edit that claims to be
+//! older than its original is one or the other, whichever came first). What subscribers are told follows from what has
+//! changed for them.
 
 use super::event::{Content, EventType, NewMessage, Unsent};
 use super::message::{Message, Metadata};
@@ -60,7 +61,9 @@ pub fn apply<'a>(known: Option<&Known>, content: &'a Content) -> Applied<'a> {
             _ => Cow::Borrowed(message),
         };
         let edited = matches!(content, Content::Edited(_));
-        return Applied { record: Some(record), edited, emits: Some(first), erase: false };
+        // What was taken back may have come, and not have been understood.
+        let erase = matches!(content, Content::Unsent(_));
+        return Applied { record: Some(record), edited, emits: Some(first), erase };
     };
     if known.message.direction != message.direction {
         return nothing(known.edited);
@@ -84,16 +87,17 @@ fn changed(known: &Known, after: Known, emits: Option<EventType>, erase: bool) -
     Applied { record, edited: after.edited, emits, erase }
 }
 
-/// A message or an edit of it. The newest text stands; of two of one time the edit, and of two edits of one time
-/// always the same one. A message that is known is known for good: what else carries its id is a repeat.
+/// A message or an edit of it. The newest edit stands, unless it claims to be older than what it edits; of two edits of
+/// one time always the same one. A message that is known is known for good: what else carries its id is a repeat, or
+/// the original of an edit that came first, and explains it only.
 fn write(known: &Known, new: &NewMessage, edited: bool) -> Applied<'static> {
     let new = &new.message;
     let mut after = known.clone();
     fill(&mut after.message, new);
-    let newer = (edited || known.edited)
-        && (new.tm_update, edited, &new.text) > (known.message.tm_update, known.edited, &known.message.text);
+    let newer =
+        edited && (new.tm_update, true, &new.text) > (known.message.tm_update, known.edited, &known.message.text);
     if newer {
-        after.edited = edited;
+        after.edited = true;
         take_body(&mut after.message, new);
         after.message.tm_update = new.tm_update;
     }
@@ -138,12 +142,12 @@ fn tombstone(message: Message, at: Timestamp) -> Message {
 
 /// A status of an outgoing message. Only a higher rank changes the status; within a rank the provider's newest
 /// words stand, so long as they do not say something else: what was delivered has not failed. What is missing is
-/// filled from any event.
+/// filled from any event, and told: the status of a message of LINE's may never change again.
 fn advance(known: &Known, new: &Message) -> Applied<'static> {
     let mut after = known.clone();
     let message = &mut after.message;
     fill(message, new);
-    let mut told = false;
+    let mut told = *message != known.message;
     if message.is_bare() && !new.is_bare() {
         take_body(message, new);
         told = true;
@@ -174,7 +178,7 @@ fn take_body(message: &mut Message, new: &Message) {
     message.metadata.unmapped.clone_from(unmapped);
 }
 
-/// Fills what is missing around the text. Nobody is told: it explains the message but does not change it.
+/// Fills what is missing around the text: it explains the message but does not change it.
 fn fill(message: &mut Message, new: &Message) {
     message.tm_create = earliest(message.tm_create, new.tm_create);
     for (mine, theirs) in [(&mut message.source, &new.source), (&mut message.destination, &new.destination)] {
