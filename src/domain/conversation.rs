@@ -31,7 +31,7 @@ pub struct Conversation {
     pub tm_update: Option<Timestamp>,
     /// When it was deleted, if it was.
     pub tm_delete: Option<Timestamp>,
-    /// Time of the event that the display name comes from.
+    /// Time of the event that the display name comes from, or of the first one while it has none.
     pub named_at: Timestamp,
 }
 
@@ -82,7 +82,7 @@ pub enum Change {
 /// Applies `sighting` to what is known.
 ///
 /// A display name changes only to a non-empty one from a newer event: redelivered and reordered events must not
-/// bring an old name back.
+/// bring an old name back. Any event may give one to a conversation that has none.
 pub fn observe(known: Option<&Conversation>, sighting: &Sighting, account: &Account) -> Change {
     let Some(known) = known else {
         return Change::Created(Conversation {
@@ -100,12 +100,13 @@ pub fn observe(known: Option<&Conversation>, sighting: &Sighting, account: &Acco
         });
     };
     let name = &sighting.peer.target_name;
-    if name.is_empty() || *name == known.peer.target_name || sighting.at <= known.named_at {
+    let has_one = !known.peer.target_name.is_empty();
+    if name.is_empty() || *name == known.peer.target_name || (has_one && sighting.at <= known.named_at) {
         return Change::None;
     }
     let mut updated = known.clone();
     updated.peer.target_name.clone_from(name);
-    updated.tm_update = Some(sighting.at);
+    updated.tm_update = Some(sighting.at.max(known.named_at));
     updated.named_at = sighting.at;
     Change::Updated(updated)
 }
@@ -143,6 +144,21 @@ mod tests {
         assert_eq!(made.detail(), "LINE conversation");
         let Change::Created(nameless) = observe(None, &sighting("", 10), &account()) else { panic!("not created") };
         assert_eq!(nameless.name(), "LINE · U1");
+    }
+
+    #[test]
+    fn a_name_is_taken_from_any_event_while_there_is_none() {
+        let Change::Created(nameless) = observe(None, &sighting("", 10), &account()) else { panic!("not created") };
+        for at in [5, 10, 15] {
+            let Change::Updated(named) = observe(Some(&nameless), &sighting("Mei", at), &account()) else {
+                panic!("not named")
+            };
+            let times = (named.tm_update, named.named_at);
+            assert_eq!(times, (Some(Timestamp::from_micros(at.max(10))), Timestamp::from_micros(at)));
+            // Which it came from decides about the next one.
+            assert_eq!(observe(Some(&named), &sighting("Old", at), &account()), Change::None);
+            assert!(matches!(observe(Some(&named), &sighting("May", at + 1), &account()), Change::Updated(_)));
+        }
     }
 
     #[test]
