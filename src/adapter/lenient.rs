@@ -48,6 +48,9 @@ impl<'t> Document<'t> {
     }
 }
 
+/// Values in one another that are passed on as they are. serde_json stops at 128, and they come in a record.
+const DEEPEST: usize = 100;
+
 /// Room for that many nodes is made at once.
 const MANY: usize = 1024;
 
@@ -135,6 +138,22 @@ impl<'a> Field<'a> {
     /// Whether the key was there at all, even with null.
     pub(crate) fn is_given(self) -> bool {
         !self.0.is_empty()
+    }
+
+    /// The field, if everybody who reads JSON can be given it: many stop at values in values in values. `place` names
+    /// the field in the error.
+    pub(crate) fn shallow(self, place: impl fmt::Display) -> Result<Self, Quarantine> {
+        let mut ends = Vec::new();
+        for (at, node) in self.0.iter().enumerate().filter(|(_, node)| node.raw.starts_with(['{', '['])) {
+            while ends.last().is_some_and(|end| *end <= at) {
+                ends.pop();
+            }
+            ends.push(at + node.size as usize);
+            if ends.len() > DEEPEST {
+                return Err(unreadable(format_args!("{place}: more than {DEEPEST} values in one another")));
+            }
+        }
+        Ok(self)
     }
 
     /// Whether there is nothing in it: absent, null, or an empty string, list or object.
@@ -434,6 +453,17 @@ mod tests {
         }
         assert!(field("{\"a\":null,\"b\":[]}").is_hollow());
         assert!(!field("{\"a\":{\"b\":null}}").is_hollow());
+    }
+
+    #[test]
+    fn values_are_counted_in_one_another_and_not_beside() {
+        let in_one_another = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(field(&in_one_another(DEEPEST)).shallow("x").is_ok());
+        let error = field(&in_one_another(DEEPEST + 1)).shallow("x").err().unwrap();
+        assert_eq!(error.to_string(), "unreadable: x: more than 100 values in one another");
+        let beside = vec![r#"{"a":[[],{}],"b":"[[["}"#; 10 * DEEPEST].join(",");
+        assert!(field(&format!("[{beside}]")).shallow("x").is_ok());
+        assert!(Field::default().shallow("x").is_ok());
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn understand(
     let document = document.root();
     let envelope: Envelope = document.object().ok_or_else(|| unreadable("not an object"))?;
     // Bird's flows post the message itself, without anything around it.
-    let enveloped = envelope.payload.is_given() || envelope.event.is_given() || envelope.service.is_given();
+    let enveloped = [envelope.payload, envelope.event, envelope.service].iter().any(|field| !field.is_blank());
     let payload = if enveloped { envelope.payload } else { document };
     let message = payload.object::<WireMessage>();
     if !enveloped && message.is_none_or(|message| message.id.is_blank()) {
@@ -178,7 +178,7 @@ fn notice(
     payload: Field<'_>,
     message: &WireMessage<'_>,
 ) -> Result<InboundEvent, Quarantine> {
-    let detail = payload.raw().unwrap_or("{}");
+    let detail = payload.shallow("payload")?.raw().unwrap_or("{}");
     let interaction = kind.ends_with(".interaction");
     let provider_key = match message.id.filled("id")?.filter(|_| interaction) {
         Some(id) => identify(account.id, &id).1,
@@ -323,11 +323,13 @@ fn recipient(channel: Channel, message: &WireMessage<'_>) -> Result<Person, Quar
     }
 }
 
-/// Our own side, as the connector names it.
+/// Our own side, as the connector names it. A sender's name (`MyShop24`) is no number.
 fn own(account: &Account, connector: Field<'_>, place: &str) -> Result<Address, Quarantine> {
     let connector: Party = connector.object().unwrap_or_default();
     let us = connector.identifier_value.text(format_args!("{place}.identifierValue"))?;
-    Ok(account.own_address(us.map(|us| target(account.channel, us)).as_deref()))
+    let is_name = |us: &str| us.contains(char::is_alphabetic);
+    let us = us.map(|us| if is_name(&us) { us } else { target(account.channel, us) });
+    Ok(account.own_address(us.as_deref()))
 }
 
 fn sighting(peer: Person, own: Address, at: Timestamp) -> Sighting {
@@ -398,6 +400,26 @@ mod tests {
         // Anything but a UUID is kept as it is.
         assert_eq!(line(r#"{"id":"Msg-1"}"#).key.unwrap().provider_key, "Msg-1");
         assert_eq!(line(r#"{"id":"Msg-1"}"#).key.unwrap().at, Timestamp::EPOCH);
+    }
+
+    #[test]
+    fn nothing_around_a_message_is_no_envelope() {
+        let bare = line(r#"{"service":null,"event":null,"payload":null,"id":"Msg-1","body":{"type":"text"}}"#);
+        assert_eq!((&*bare.kind, bare.key.unwrap().provider_key.as_str()), ("line.inbound", "Msg-1"));
+        assert_eq!(quarantine(&line(r#"{"event":"line.inbound","payload":null}"#)), "unreadable: payload");
+    }
+
+    #[test]
+    fn a_sender_s_name_is_no_number() {
+        let sms = account(Channel::Sms, None);
+        for (us, want) in [("MyShop24", "MyShop24"), (" +31 (0)6-12 ", "+310612"), ("24 365", "24365")] {
+            let body = format!(
+                r#"{{"id":"Msg-1","sender":{{"contact":{{"identifierValue":"Bank24"}}}},
+                    "receiver":{{"connector":{{"identifierValue":"{us}"}}}}}}"#
+            );
+            let message = message(event(&sms, None, body.as_bytes())).message;
+            assert_eq!((&*message.destination.target, &*message.source.target), (want, "24"), "{us}");
+        }
     }
 
     #[test]

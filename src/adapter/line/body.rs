@@ -141,9 +141,9 @@ impl Reader {
     /// An image, video or audio, whose bytes are at LINE, under the message's id, or at somebody else's.
     fn content(&mut self, kind: MediaKind, message: &Message<'_>) -> Result<(), Quarantine> {
         let provider: ContentProvider = message.content_provider.object().unwrap_or_default();
-        let at_line = provider.kind.text("message.contentProvider.type")?.as_deref() == Some("line");
+        let is_elsewhere = provider.kind.text("message.contentProvider.type")?.as_deref() == Some("external");
         let (mut url, mut preview_url) = (None, None);
-        if !at_line {
+        if is_elsewhere {
             let path = "message.contentProvider";
             url = self.extra(provider.original_content_url, format_args!("{path}.originalContentUrl"))?;
             preview_url = self.extra(provider.preview_image_url, format_args!("{path}.previewImageUrl"))?;
@@ -366,6 +366,20 @@ mod tests {
         let params = body.metadata.postback.unwrap().params;
         assert_eq!(params, [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "3".to_owned())]);
         assert_eq!(body.metadata.unmapped, ["postback.params"]);
+    }
+
+    #[test]
+    fn only_what_is_elsewhere_has_a_url() {
+        for (provider, url) in [
+            (r#"{"type":"external","originalContentUrl":"https://a/b"}"#, Some("https://a/b")),
+            (r#"{"type":"line","originalContentUrl":"https://a/b"}"#, None),
+            (r#"{"type":"other","originalContentUrl":"https://a/b"}"#, None),
+            (r#"{"originalContentUrl":"https://a/b"}"#, None),
+        ] {
+            let json = format!(r#"{{"id":"7","type":"image","contentProvider":{provider}}}"#);
+            let media = message(root_of(&json), ID).unwrap().medias.remove(0);
+            assert_eq!((media.url.as_deref(), media.provider_id.as_deref()), (url, Some("7")), "{provider}");
+        }
     }
 
     #[test]
