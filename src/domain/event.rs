@@ -60,6 +60,14 @@ impl Content {
         }
     }
 
+    /// The message that it says something of, whether or not that can be understood.
+    pub fn speaks_of(&self) -> Option<MessageId> {
+        match self {
+            Self::Quarantined(quarantine) => quarantine.message,
+            understood => understood.message_id(),
+        }
+    }
+
     /// What it says about its dialog. Not to be taken up when the message is known to be in another one: a later
     /// event that names no source must not open a dialog with nobody.
     pub fn sighting(&self) -> Option<&Sighting> {
@@ -157,12 +165,20 @@ pub struct Quarantine {
     pub reason: QuarantineReason,
     /// Which place of the payload is meant; never its content.
     pub detail: String,
+    /// The message that it is about, as far as that can be read: when that is taken back, nothing of it may stay here.
+    pub message: Option<MessageId>,
 }
 
 impl Quarantine {
     /// Kept aside for `reason`, at the place that `detail` names.
     pub fn new(reason: QuarantineReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), message: None }
+    }
+
+    /// The same, about that message.
+    #[must_use]
+    pub fn about(self, message: Option<MessageId>) -> Self {
+        Self { message, ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::domain::delivery::State;
 use crate::domain::event::{End, Quarantine, QuarantineReason};
+use crate::domain::ids::MessageId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::RawWebhook;
 use sha2::{Digest, Sha256};
@@ -30,6 +31,19 @@ pub(super) fn end(end: &End) -> EndColumns<'_> {
         End::Quarantined(q) => EndColumns { reason: Some(q.reason.as_str()), detail: Some(&q.detail), ..bare(2) },
         End::Ignored => bare(3),
     }
+}
+
+/// What an event that is not understood is found by, in place of its provider's key: the message that it is about.
+pub(super) fn about(end: &End) -> Option<String> {
+    match end {
+        End::Quarantined(quarantine) => quarantine.message.map(about_message),
+        End::Stored | End::Duplicate { .. } | End::Ignored => None,
+    }
+}
+
+/// What those are found by that are about this message.
+pub(super) fn about_message(message: MessageId) -> String {
+    message.0.to_string()
 }
 
 /// Columns as an end.

@@ -3,7 +3,7 @@
 use super::body::{self, Body};
 use super::event::{Around, Scene, key};
 use super::wire::{Event, Message as WireMessage, Unsend, Webhook};
-use crate::adapter::lenient::{Document, Elements, Field, beginning, unreadable};
+use crate::adapter::lenient::{Document, Elements, Entries, Field, beginning, unreadable};
 use crate::domain::account::Account;
 use crate::domain::event::{
     ChannelEvent, Content, DedupeKey, InboundEvent, NewMessage, Notice, Oddity, Quarantine, Unsent,
@@ -14,6 +14,9 @@ use std::borrow::Cow;
 
 /// An event name comes from outside and ends up in listings and records.
 const MAX_KIND_CHARS: usize = 64;
+
+/// More events than fit into a webhook, unless they are hardly any: each costs a row, however short it is.
+const MANY: usize = 5_000;
 
 /// The events in `body`. Total: what cannot be understood is in quarantine.
 pub(crate) fn events(account: &Account, bot_user_id: Option<&str>, body: &[u8]) -> Vec<InboundEvent> {
@@ -42,6 +45,9 @@ fn split<'a>(document: Option<&'a Document<'_>>) -> Result<(Webhook<'a>, Element
     let document = document.ok_or_else(|| unreadable("not JSON"))?;
     let webhook: Webhook = document.root().object().ok_or_else(|| unreadable("not an object"))?;
     let events = webhook.events.list().ok_or_else(|| unreadable("events"))?;
+    if events.clone().nth(MANY).is_some() {
+        return Err(unreadable(format_args!("events: more than {MANY}")));
+    }
     Ok((webhook, events))
 }
 
@@ -53,26 +59,36 @@ pub(crate) fn message_id(account: AccountId, message: &str) -> MessageId {
 /// `body` without what the message said, in whichever events it carries it. Only LINE's ids of the message are left
 /// of it; everything else keeps its bytes.
 pub(crate) fn erase(account: &Account, body: &[u8], message: MessageId) -> Vec<u8> {
-    let document = Document::parse(body);
-    let Ok((_, events)) = split(document.as_ref()) else { return body.to_vec() };
+    let Some(document) = Document::parse(body) else { return body.to_vec() };
+    let id_of = |said: &Field<'_>| said.object::<WireMessage>().unwrap_or_default().id.raw().map(str::to_owned);
+    let is_it = |said: &Field<'_>| {
+        let id = said.object::<WireMessage>().unwrap_or_default().id;
+        id.filled("").ok().flatten().is_some_and(|id| message_id(account.id, &id) == message)
+    };
     let mut erased = Vec::with_capacity(body.len());
     let mut copied = 0;
-    for field in events {
-        let Some(Event { message: said, .. }) = field.object::<Event>() else { continue };
-        let id = said.object::<WireMessage>().unwrap_or_default().id;
-        let is_it = id.filled("").ok().flatten().is_some_and(|id| message_id(account.id, &id) == message);
-        let (Some(text), Some(id)) = (said.raw(), id.raw()) else { continue };
-        if !is_it {
+    for event in members(document.root(), "events").iter().flat_map(|events| events.list().unwrap_or_default()) {
+        let said = members(event, "message");
+        if !said.iter().any(is_it) {
             continue;
         }
-        // The field is a part of the body: where it begins is a matter of addresses.
-        let start = (text.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-        erased.extend_from_slice(&body[copied..start]);
-        erased.extend_from_slice(format!(r#"{{"id":{id}}}"#).as_bytes());
-        copied = start + text.len();
+        for said in said {
+            let Some(text) = said.raw() else { continue };
+            // The field is a part of the body: where it begins is a matter of addresses.
+            let start = (text.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+            erased.extend_from_slice(&body[copied..start]);
+            erased.extend_from_slice(id_of(&said).map_or("{}".to_owned(), |id| format!(r#"{{"id":{id}}}"#)).as_bytes());
+            copied = start + text.len();
+        }
     }
     erased.extend_from_slice(&body[copied..]);
     erased
+}
+
+/// Every value of `key` in an object: one that is repeated counts once, but says as much each time.
+fn members<'a>(object: Field<'a>, key: &str) -> Vec<Field<'a>> {
+    let Entries(members) = object.object().unwrap_or_default();
+    members.into_iter().filter(|(name, _)| **name == *key.as_bytes()).map(|(_, value)| value).collect()
 }
 
 fn aside(kind: String, quarantine: Quarantine) -> InboundEvent {
@@ -86,9 +102,16 @@ fn one(around: &Around<'_>, place: usize, field: Field<'_>) -> InboundEvent {
         Err(quarantine) => {
             let dot = if quarantine.detail.is_empty() { "" } else { "." };
             let detail = format!("events.{place}{dot}{}", quarantine.detail);
-            aside(kind, Quarantine { detail, ..quarantine })
+            aside(kind, Quarantine { detail, ..quarantine }.about(carried(around.account.id, field)))
         }
     }
+}
+
+/// The message that an event carries, if its id can be read.
+fn carried(account: AccountId, event: Field<'_>) -> Option<MessageId> {
+    let event: Event = event.object()?;
+    let message: WireMessage = event.message.object()?;
+    message.id.filled("").ok().flatten().map(|id| message_id(account, &id))
 }
 
 fn understand(around: &Around<'_>, field: Field<'_>, kind: &mut String) -> Result<InboundEvent, Quarantine> {
@@ -107,7 +130,10 @@ fn understand(around: &Around<'_>, field: Field<'_>, kind: &mut String) -> Resul
         _ => None,
     };
     // Whatever else there is, or does not say which message it is about, is passed on as it is.
-    let content = content.unwrap_or_else(|| Content::Notice(reading.notice(kind, field)));
+    let content = match content {
+        Some(content) => content,
+        None => Content::Notice(reading.notice(kind, field.shallow("detail")?)),
+    };
     Ok(InboundEvent { kind: String::new(), key: Some(key), content, oddities })
 }
 
@@ -279,6 +305,68 @@ mod tests {
             assert_eq!(notice.record.kind, if kind.is_empty() { "unknown" } else { kind });
             assert_eq!(notice.sighting.unwrap().dialog_id, "C1");
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_known_by_its_message() {
+        let events = taken(
+            None,
+            r#"{"events":[{"type":"message","message":{"id":"7","text":"\ud83d","type":"text"}},
+                {"type":"messageEdited","source":{"type":"\ud83d"},"message":{"id":"7"}},
+                {"type":"message","message":{"id":"\ud83d"}},{"type":"\ud83d"},7]}"#,
+        );
+        let seven = Some(message_id(ID, "7"));
+        assert_eq!(events.iter().map(|e| e.content.speaks_of()).collect::<Vec<_>>(), [seven, seven, None, None, None]);
+        assert!(events.iter().all(|event| event.content.message_id().is_none()), "it becomes none");
+    }
+
+    #[test]
+    fn what_was_said_is_erased_however_often_its_key_is_repeated() {
+        let account = Account {
+            id: ID,
+            customer_id: CustomerId(Uuid::from_u128(2)),
+            name: "Shop".into(),
+            channel: Channel::Line,
+            address: None,
+        };
+        let erased = |body: &str| String::from_utf8(erase(&account, body.as_bytes(), message_id(ID, "7"))).unwrap();
+        for (body, want) in [
+            (
+                r#"{"events":[{"message" : {"id":"7","text":"s"},"a":1},{"message":{"id":"8","text":"t"}}] }"#,
+                r#"{"events":[{"message" : {"id":"7"},"a":1},{"message":{"id":"8","text":"t"}}] }"#,
+            ),
+            (
+                r#"{"events":[{"message":"s","message":{"text":"s"},"m\u0065ssage":{"id":7}}]}"#,
+                r#"{"events":[{"message":{},"message":{},"m\u0065ssage":{"id":7}}]}"#,
+            ),
+            (
+                r#"{"events":[{"message":{"id":"7","text":"s"}}],"events":[{"message":{"id":"7","text":"\ud83d"}}]}"#,
+                r#"{"events":[{"message":{"id":"7"}}],"events":[{"message":{"id":"7"}}]}"#,
+            ),
+            ("not JSON", "not JSON"),
+            (r#"{"events":7}"#, r#"{"events":7}"#),
+        ] {
+            assert_eq!(erased(body), want);
+            assert_eq!(erased(want), want, "a second time nothing is left to erase");
+        }
+    }
+
+    #[test]
+    fn what_would_cost_more_than_it_can_be_worth_is_kept_aside() {
+        let body = |count: usize| format!(r#"{{"events":[{}]}}"#, vec!["null"; count].join(","));
+        assert_eq!(taken(None, &body(MANY)).len(), MANY);
+        let many = taken(None, &body(MANY + 1));
+        let why = |event: &InboundEvent| match &event.content {
+            Content::Quarantined(why) => why.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(many.iter().map(why).collect::<Vec<_>>(), ["unreadable: events: more than 5000"]);
+        let nested = |depth: usize| {
+            let body = format!(r#"{{"events":[{{"type":"x","y":{}{}}}]}}"#, "[".repeat(depth), "]".repeat(depth));
+            taken(None, &body).remove(0)
+        };
+        assert!(matches!(nested(99).content, Content::Notice(_)));
+        assert_eq!(why(&nested(100)), "unreadable: events.0.detail: more than 100 values in one another");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::messages;
 use super::sql::{bucket, key_hash, now, text};
 use crate::domain::event::Erase;
 use crate::domain::ids::MessageId;
+use crate::store::columns;
 use std::collections::BTreeSet;
 
 const OUTBOX: &str = "
@@ -140,7 +141,7 @@ pub(super) async fn erase(session: &Session, how: &dyn Erase, message: i64, id: 
         let nobody: Vec<Option<i64>> = vec![None; lanes.len()];
         session.execute(SETTLE, &[&lanes, &nobody]).await?;
     }
-    for webhook in webhooks_of(session, message).await? {
+    for webhook in webhooks_of(session, message, id).await? {
         erase_raw(session, how, webhook, id).await?;
     }
     Ok(())
@@ -162,12 +163,14 @@ pub(super) async fn erase_raw(
     Ok(())
 }
 
-/// The kept webhooks with events of a message: those that told of it first, and those in which one of them came
-/// again beside something new.
-async fn webhooks_of(session: &Session, message: i64) -> Result<BTreeSet<i64>, Failure> {
+/// The kept webhooks with events of a message: those that told of it first, those in which one of them came again
+/// beside something new, and those whose event of it is in quarantine.
+async fn webhooks_of(session: &Session, message: i64, id: MessageId) -> Result<BTreeSet<i64>, Failure> {
     let told =
         session.query("SELECT webhook, account, provider_key FROM events WHERE message = $1", &[&message]).await?;
-    let mut webhooks = BTreeSet::new();
+    let aside = messages::every(session, 2, key_hash(&columns::about_message(id))).await?;
+    let aside = session.query("SELECT webhook FROM events WHERE id = ANY($1) AND state = 2", &[&aside]).await?;
+    let mut webhooks: BTreeSet<i64> = aside.iter().filter_map(|row| row.get::<_, Option<i64>>(0)).collect();
     for row in told {
         webhooks.extend(row.get::<_, Option<i64>>(0));
         let account: i64 = row.get(1);

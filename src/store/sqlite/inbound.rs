@@ -43,23 +43,24 @@ fn try_commit(tx: &mut Tx<'_>, inbound: &Inbound) -> rusqlite::Result<Receipt> {
     }
     if let Some(webhook) = receipts.webhook {
         for (prepared, end) in inbound.events.iter().zip(&ends) {
-            if matches!(end, End::Duplicate { .. }) {
-                repeat_nothing_erased(tx, inbound, prepared, receipts.account, webhook)?;
+            if matches!(end, End::Duplicate { .. } | End::Quarantined(_)) {
+                say_nothing_erased(tx, inbound, prepared, receipts.account, webhook)?;
             }
         }
     }
     Ok(Receipt { ends })
 }
 
-/// A repeat that is kept beside something new must not say again what was taken back meanwhile.
-fn repeat_nothing_erased(
+/// What is kept and changes no message (a repeat beside something new, an event that is not understood) must not say what
+/// was taken back before.
+fn say_nothing_erased(
     tx: &Tx<'_>,
     inbound: &Inbound,
-    repeat: &Prepared,
+    prepared: &Prepared,
     account: i64,
     webhook: i64,
 ) -> rusqlite::Result<()> {
-    let Some(id) = repeat.event.content.message_id() else { return Ok(()) };
+    let Some(id) = prepared.event.content.speaks_of() else { return Ok(()) };
     match messages::find(tx.connection, tx.memory, &inbound.account, account, id, Search::Known)? {
         Some(found) if found.known.message.tm_delete.is_some() => {
             outbox::erase_raw(tx.connection, inbound, webhook, id)
@@ -307,12 +308,14 @@ fn insert_conversation(connection: &Connection, made: &Conversation, account: i6
 fn keep_aside(tx: &mut Tx<'_>, inbound: &Inbound, error: &rusqlite::Error) -> rusqlite::Result<Receipt> {
     let mut receipts = Receipts::new(tx, inbound)?;
     let quarantine = Quarantine::new(QuarantineReason::Unstorable, super::error::explain(error));
-    let end = End::Quarantined(quarantine);
+    let mut ends = Vec::with_capacity(inbound.events.len());
     for prepared in &inbound.events {
+        let end = End::Quarantined(quarantine.clone().about(prepared.event.content.speaks_of()));
         receipts.place = prepared.place;
         receipts.write(tx, &Row { end: &end, ..Row::bare(&prepared.event.kind) })?;
+        ends.push(end);
     }
-    Ok(Receipt { ends: vec![end; inbound.events.len()] })
+    Ok(Receipt { ends })
 }
 
 /// One line of the account of events.
@@ -358,6 +361,7 @@ impl<'a> Receipts<'a> {
             End::Duplicate { .. } | End::Ignored => None,
         };
         let EndColumns { state, conflict, reason, detail } = columns::end(row.end);
+        let about = columns::about(row.end);
         let place = i64::try_from(self.place).unwrap_or(i64::MAX);
         let params = params![
             id,
@@ -368,7 +372,7 @@ impl<'a> Receipts<'a> {
             self.inbound.request_id,
             row.kind,
             row.key.map(|(key, _)| key.at.micros()),
-            row.key.map(|(key, _)| &key.provider_key),
+            row.key.map(|(key, _)| key.provider_key.as_str()).or(about.as_deref()),
             state,
             conflict,
             reason,
@@ -384,9 +388,10 @@ impl<'a> Receipts<'a> {
         } else {
             tx.run(Hot::Event, params)?;
         }
-        match row.key {
-            Some((key, hash)) => tx.memory.index.key(tx.connection, id, &key.provider_key, &hash),
-            None => Ok(()),
+        match (row.key, about) {
+            (Some((key, hash)), _) => tx.memory.index.key(tx.connection, id, &key.provider_key, &hash),
+            (None, Some(about)) => tx.memory.index.key(tx.connection, id, &about, &key_hash(&about)),
+            (None, None) => Ok(()),
         }
     }
 

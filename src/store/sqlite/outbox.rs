@@ -8,6 +8,7 @@ use crate::domain::event::OutboundEvent;
 use crate::domain::ids::{AccountId, ConversationId, MessageId};
 use crate::domain::route::{Routes, SubscriberId};
 use crate::domain::time::Timestamp;
+use crate::store::columns;
 use crate::store::inbound::Inbound;
 use crate::store::lane::{Leased, Owed};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -149,7 +150,7 @@ pub(super) fn erase(tx: &mut Tx<'_>, inbound: &Inbound, message: i64, id: Messag
             }
         }
     }
-    for webhook in webhooks_of(connection, message)? {
+    for webhook in webhooks_of(connection, message, id)? {
         erase_raw(connection, inbound, webhook, id)?;
     }
     Ok(())
@@ -206,9 +207,9 @@ pub(super) fn erase_raw(
     Ok(())
 }
 
-/// The kept webhooks with events of a message: those that told of it first, and those in which one of them came
-/// again beside something new.
-fn webhooks_of(connection: &Connection, message: i64) -> rusqlite::Result<BTreeSet<i64>> {
+/// The kept webhooks with events of a message: those that told of it first, those in which one of them came again
+/// beside something new, and those whose event of it is in quarantine.
+fn webhooks_of(connection: &Connection, message: i64, id: MessageId) -> rusqlite::Result<BTreeSet<i64>> {
     let mut told = Vec::new();
     let mut event = connection.prepare_cached("SELECT webhook, account, provider_key FROM events WHERE id = ?1")?;
     for row in events_of(connection, message)? {
@@ -217,6 +218,9 @@ fn webhooks_of(connection: &Connection, message: i64) -> rusqlite::Result<BTreeS
         })?);
     }
     let mut webhooks = BTreeSet::new();
+    for row in index::events(connection, &columns::about_message(id))? {
+        webhooks.extend(event.query_row([row], |r| r.get::<_, Option<i64>>(0))?);
+    }
     for (webhook, account, key) in told {
         webhooks.extend(webhook);
         for row in key.map_or(Ok(Vec::new()), |key| index::events(connection, &key))? {

@@ -5,12 +5,12 @@ use super::Engine;
 use super::world::{DAY, Note, Scribe, World, account, at, note, said};
 use birdwire::domain::account::Account;
 use birdwire::domain::delivery::{Order, State};
-use birdwire::domain::event::{Content, End, InboundEvent, Unsent};
+use birdwire::domain::event::{Content, End, InboundEvent, Quarantine, QuarantineReason, Unsent};
 use birdwire::domain::ids::MessageId;
 use birdwire::domain::message::Message;
 use birdwire::domain::route::{Interest, SubscriberId};
 use birdwire::store::lane::{Advance, Attempt, Verdict};
-use birdwire::store::listing::{DeliveryDetail, ReplayOf};
+use birdwire::store::listing::{DeliveryDetail, EventQuery, ReplayOf};
 use birdwire::store::replay::KeptQuery;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -266,6 +266,35 @@ pub(crate) async fn an_unsend_reaches_repeats(engine: &dyn Engine) {
     for word in ["before", "behind", "other", "late"] {
         assert!(kept.contains(word), "{word} in {kept}");
     }
+    world.end().await;
+}
+
+/// An event that cannot be understood says it all the same, whether it came before the end or comes after it.
+pub(crate) async fn an_unsend_reaches_quarantine(engine: &dyn Engine) {
+    let world = watched(engine).await;
+    let aside = |key: &str, text: &str| {
+        let id = id_of(&account(1), key);
+        let quarantine = Quarantine::new(QuarantineReason::Unreadable, "text").about(Some(id));
+        let content = Content::Quarantined(quarantine);
+        InboundEvent { kind: format!("{id} says {text}"), key: None, content, oddities: Vec::new() }
+    };
+    let say = async |world: &World, events: Vec<InboundEvent>| {
+        let ends = world.say(account(1), events).await;
+        assert!(matches!(ends[0], End::Quarantined(_)), "{ends:?}");
+    };
+    say(&world, vec![aside("m", "secret"), original(&line("n", "public", 0))]).await;
+    tell(&world, vec![original(&line("o", "secret", 0))]).await;
+    say(&world, vec![aside("o", "secret")]).await;
+    let world = world.reopen().await;
+    tell(&world, vec![unsend(&line("m", "", 10)), unsend(&line("o", "", 10))]).await;
+    let kept = raw(&world).await;
+    assert!(!kept.contains("secret") && kept.contains("public"), "{kept}");
+    say(&world, vec![aside("m", "secret again"), original(&line("p", "late", 0))]).await;
+    let kept = raw(&world).await;
+    assert!(!kept.contains("secret") && kept.contains("late"), "{kept}");
+    // Nothing else is lost by it.
+    let query = EventQuery { state: Some("quarantined".to_owned()), limit: 10, ..EventQuery::default() };
+    assert_eq!(world.store.events(query).await.unwrap().len(), 3);
     world.end().await;
 }
 

@@ -87,6 +87,7 @@ macro_rules! conformance {
                     a_head_may_be_cancelled_while_it_is_attempted,
                     an_unsend_before_its_message_stands,
                     an_unsend_reaches_repeats,
+                    an_unsend_reaches_quarantine,
                     accounts_do_not_change_each_other_s_messages,
                     cancelled_deliveries_are_removed_with_time,
                     only_what_was_said_is_erased,

@@ -32,6 +32,8 @@ async fn an_older_store_shows_the_same() {
         let half = hash.first_chunk().map_or(0, |half| u64::from_be_bytes(*half));
         format!("{half:016x}")
     };
+    // A quarantine did not name a message then; no row of that store does.
+    let lines: Vec<String> = lines.iter().map(|line| line.replace("\", message: None })", "\" })")).collect();
     for (line, expected) in lines.iter().zip(expected.lines()) {
         assert_eq!(hash(line), expected, "not what it showed: {line}");
     }

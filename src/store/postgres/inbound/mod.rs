@@ -94,7 +94,7 @@ impl Flush for Webhooks {
             return Ok(());
         }
         write::all(session, &work, &known, false).await?;
-        for (webhook, message, inbound) in &work.repeats {
+        for (webhook, message, inbound) in &work.unchanging {
             if known::is_taken_back(session, *message).await? {
                 outbox::erase_raw(session, &*inbound.erase, *webhook, *message).await?;
             }
@@ -113,7 +113,9 @@ impl Flush for Webhooks {
         // What no row can hold is kept raw instead.
         for prepared in &mut item.events {
             prepared.event.key = None;
-            prepared.event.content = Content::Quarantined(Quarantine::new(QuarantineReason::Unstorable, why));
+            let message = prepared.event.content.speaks_of();
+            let quarantine = Quarantine::new(QuarantineReason::Unstorable, why).about(message);
+            prepared.event.content = Content::Quarantined(quarantine);
             prepared.created.clear();
         }
         true

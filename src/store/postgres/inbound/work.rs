@@ -13,7 +13,7 @@ use crate::domain::merge;
 use crate::domain::route::{Routes, SubscriberId};
 use crate::domain::time::Timestamp;
 use crate::store::inbound::{Inbound, Receipt};
-use crate::store::plan;
+use crate::store::{columns, plan};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
@@ -75,6 +75,8 @@ pub(super) struct Line<'a> {
     pub(super) inbound: &'a Inbound,
     pub(super) kind: &'a str,
     pub(super) key: Option<(Timestamp, &'a str, Uuid)>,
+    /// What it is found by instead, if it is not understood.
+    pub(super) about: Option<String>,
     pub(super) end: End,
     pub(super) message: Option<i64>,
     /// Whether the line stands already.
@@ -210,19 +212,20 @@ pub(super) struct Work<'a> {
     pub(super) owed: Owed<'a>,
     /// Messages that were taken back: their rows, ids and what erases them.
     pub(super) erased: Vec<(i64, MessageId, &'a Inbound)>,
-    /// Repeats kept beside something new: what was taken back must not be said again by them.
-    pub(super) repeats: Vec<(i64, MessageId, &'a Inbound)>,
+    /// What is kept and changes no message (a repeat beside something new, an event that is not understood): it must not say
+    /// what was taken back before.
+    pub(super) unchanging: Vec<(i64, MessageId, &'a Inbound)>,
 }
 
 impl<'a> Work<'a> {
     pub(super) fn new(database: &'a Database, subscribers: &'a Subscribers, ids: Ids) -> Self {
-        let (raw, lines, erased, repeats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { database, subscribers, ids, raw, lines, owed: Owed::default(), erased, repeats }
+        let (raw, lines, erased, unchanging) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { database, subscribers, ids, raw, lines, owed: Owed::default(), erased, unchanging }
     }
 
     /// Whether nothing has to be looked up between writing and committing.
     pub(super) fn is_plain(&self) -> bool {
-        self.erased.is_empty() && self.repeats.is_empty()
+        self.erased.is_empty() && self.unchanging.is_empty()
     }
 
     /// Gives every row its id.
@@ -254,6 +257,7 @@ impl<'a> Work<'a> {
                 inbound,
                 kind: "",
                 key: None,
+                about: None,
                 end: End::Ignored,
                 message: None,
                 replaces: false,
@@ -272,11 +276,12 @@ impl<'a> Work<'a> {
         for (line, ask) in self.lines[first_line..].iter_mut().zip(asks) {
             if worth(&&*line) {
                 line.webhook = kept;
-            } else if let Some(kept) = kept {
-                line.beside = Some(kept);
-                if let Some(message) = ask.message {
-                    self.repeats.push((kept, message, inbound));
-                }
+            } else {
+                line.beside = kept;
+            }
+            let is_understood = matches!(line.end, End::Stored);
+            if let (Some(kept), Some(message), false) = (kept, ask.prepared.event.content.speaks_of(), is_understood) {
+                self.unchanging.push((kept, message, inbound));
             }
         }
         let is_called =
@@ -295,6 +300,7 @@ impl<'a> Work<'a> {
             inbound,
             kind: &event.kind,
             key: ask.key.map(|(key, hash)| (key.at, key.provider_key.as_str(), hash)),
+            about: None,
             end: End::Stored,
             message: None,
             replaces: ask.prepared.replaces.is_some(),
@@ -309,6 +315,7 @@ impl<'a> Work<'a> {
                 content => line.message = self.message(inbound, ask, content, known),
             }
         }
+        line.about = columns::about(&line.end);
         let end = line.end.clone();
         self.lines.push(line);
         end

@@ -3,7 +3,7 @@
 use super::super::connect::Session;
 use super::super::error::Failure;
 use super::super::outbox;
-use super::super::sql::{bucket, day};
+use super::super::sql::{bucket, day, key_hash};
 use super::known::{Known, Talk, Told};
 use super::work::{Line, Work};
 use crate::domain::message::Message;
@@ -150,7 +150,7 @@ fn lines<'b>(batch: &mut Batch<'b>, sql: &'static str, lines: &[&'b Line<'_>]) {
             |l| l.inbound.request_id.as_str(),
             |l| l.kind.as_bytes(),
             |l| l.key.map(|(at, ..)| at.micros()),
-            |l| l.key.map(|(_, key, _)| key.as_bytes()),
+            |l| l.key.map(|(_, key, _)| key).or(l.about.as_deref()).map(str::as_bytes),
             |l| end(&l.end).state,
             |l| end(&l.end).conflict,
             |l| end(&l.end).reason,
@@ -169,7 +169,8 @@ fn ids(batch: &mut Batch<'_>, work: &Work<'_>, known: &Known) {
         rows.push((bucket(outbound.cause), outbound.event.id.0, 1, outbound.id));
     }
     for line in &work.lines {
-        if let Some((_, _, hash)) = line.key {
+        let hash = line.key.map(|(_, _, hash)| hash).or_else(|| line.about.as_deref().map(key_hash));
+        if let Some(hash) = hash {
             rows.push((bucket(line.id), hash, 2, line.id));
         }
     }
