@@ -10,6 +10,7 @@ mod deploy;
 mod downstream;
 mod fixtures;
 mod flows;
+mod judged;
 mod line_props;
 mod mutants;
 mod mutation;

@@ -388,3 +388,32 @@ fn wrong_variables_are_named() {
         ]
     );
 }
+
+#[test]
+fn what_other_parts_say_has_its_line_beside_everything_else() {
+    let text = format!("[store]\nurl = \"postgres://me@h/bogus\"\nconections = 2\n[log]\nfilter = \"inof\"\n{ACCOUNT}");
+    assert_eq!(
+        read(&format!("{text}channel_id = \"x\""), ENV).unwrap_err(),
+        [
+            "birdwire.toml:2: store.url: is bogus",
+            "birdwire.toml:3: store.conections: unknown key; did you mean connections?",
+            "birdwire.toml:5: log.filter: is no level",
+            "birdwire.toml:7: accounts[0]: two keys contradict each other",
+            "birdwire.toml:14: accounts[0].channel_id: not a UUID",
+        ]
+    );
+    let variables = [
+        ("BIRDWIRE_STORE__URL", "postgres://me@h/bogus"),
+        ("BIRDWIRE_LOG__FILTER", "inof"),
+        ("BIRDWIRE_ACCOUNTS__0__CHANNEL_ID", "x"),
+    ];
+    assert_eq!(
+        read(ACCOUNT, &variables).unwrap_err(),
+        [
+            "birdwire.toml:2: accounts[0]: two keys contradict each other",
+            "BIRDWIRE_STORE__URL: is bogus",
+            "BIRDWIRE_LOG__FILTER: is no level",
+            "BIRDWIRE_ACCOUNTS__0__CHANNEL_ID: not a UUID",
+        ]
+    );
+}
