@@ -149,12 +149,19 @@ fn the_example_is_right() {
 }
 
 #[test]
-fn plain_http_stays_inside_the_allowed_networks() {
+fn addresses_are_taken_that_a_delivery_may_go_to() {
     let allow = "[delivery]\nallow_networks = [\"127.0.0.0/8\", \"fd00::/8\"]\n";
     let text = |url: &str| format!("{allow}{}", with(SUBSCRIBER, "https://crm.example.com/hooks", url));
-    for url in
-        ["http://127.0.0.1:9/x", "http://[fd00::1]/", "http://localhost/", "https://8.8.8.8/", "https://10.0.0.1/"]
-    {
+    for url in [
+        "http://127.0.0.1:9/x",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[fd00::1]/",
+        "http://localhost/",
+        "https://8.8.8.8/",
+        "https://127.0.0.1/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://localhost/",
+    ] {
         assert_eq!(read(&text(url), ENV).unwrap().subscribers[0].url, url);
     }
     assert_eq!(
@@ -163,6 +170,15 @@ fn plain_http_stays_inside_the_allowed_networks() {
             "birdwire.toml:6: subscribers[0].url: plain http to 8.8.8.8, which is in no network of delivery.allow_networks; write https, or add its network"
         ]
     );
+    for url in
+        ["https://10.0.0.1/", "https://[fe80::1]/", "https://[::1]/", "https://169.254.169.254/", "http://10.0.0.1/"]
+    {
+        let refused = read(&text(url), ENV).unwrap_err();
+        assert!(refused[0].contains("url") && refused[0].contains("not public"), "{refused:?}");
+    }
+    // When nobody can tell which networks are allowed, that is all that is wrong.
+    let unknown = text("https://10.0.0.1/").replace("fd00::/8", "lan");
+    assert_eq!(read(&unknown, ENV).unwrap_err().len(), 1);
 }
 
 #[test]

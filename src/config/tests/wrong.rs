@@ -280,6 +280,16 @@ fn every_wrong_subscriber_has_its_line() {
             "\"http://h/\"",
             "4: subscribers[0].url: plain http is for private networks only; write https, or name the network in delivery.allow_networks",
         ),
+        (
+            url,
+            "\"https://169.254.169.254/x\"",
+            "4: subscribers[0].url: 169.254.169.254 is not public and in no network of delivery.allow_networks, so nothing would be sent there",
+        ),
+        (
+            url,
+            "\"https://[::ffff:127.0.0.1]:8443/\"",
+            "4: subscribers[0].url: 127.0.0.1 is not public and in no network of delivery.allow_networks, so nothing would be sent there",
+        ),
         ("secrets = [\"s\"]", "", "2: subscribers[0].secrets: missing; at least one secret, which signs its events"),
         ("[\"s\"]", "[]", "5: subscribers[0].secrets: empty; at least one secret, which signs its events"),
         ("[\"s\"]", &short, &format!("5: subscribers[0].secrets[1]: {whsec}")),
