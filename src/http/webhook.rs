@@ -10,7 +10,7 @@ use super::request_id::RequestId;
 use crate::domain::event::End;
 use crate::domain::ids::AccountId;
 use crate::domain::webhook::RawWebhook;
-use crate::ingest::{Hold, Refusal, Report};
+use crate::ingest::{Hold, Refusal, Report, VerifyError};
 use crate::metrics::WEBHOOK_OUTCOMES;
 use crate::store::StoreError;
 use axum::Extension;
@@ -110,7 +110,8 @@ pub(super) struct Intake {
     outcomes: [IntCounter; WEBHOOK_OUTCOMES.len()],
     stored: IntCounter,
     duplicate: IntCounter,
-    /// On the lines that strangers can cause.
+    /// On the lines that strangers can cause: those of each [`VerifyError`], and those of [`Intake::warn_of_crowd`].
+    refused: [Brake; VerifyError::WORDS.len()],
     crowded: Brake,
 }
 
@@ -121,6 +122,7 @@ impl Intake {
             outcomes: WEBHOOK_OUTCOMES.map(|outcome| metrics.webhooks.with_label_values(&[outcome])),
             stored: metrics.events.with_label_values(&["stored", ""]),
             duplicate: metrics.events.with_label_values(&["duplicate", ""]),
+            refused: Default::default(),
             crowded: Brake::default(),
             gateway,
         }
@@ -192,8 +194,7 @@ impl Intake {
             Some(Ok(Ok(_))) => Outcome::Committed,
             Some(Ok(Err(Refusal::Unverified(error)))) => {
                 gateway.metrics.unverified.with_label_values(&[error.as_str()]).inc();
-                let id = request_id.as_str();
-                tracing::warn!(account.id = account, request.id = id, reason = %error, "a webhook was refused");
+                self.warn_of_refused(account, request_id, &error);
                 Outcome::Unverified
             }
             Some(Ok(Err(Refusal::Store(error)))) => {
@@ -215,6 +216,19 @@ impl Intake {
                 }
                 Outcome::Unavailable
             }
+        }
+    }
+
+    fn warn_of_refused(&self, account: &str, request_id: &RequestId, error: &VerifyError) {
+        let brake = VerifyError::WORDS.iter().zip(&self.refused).find(|(word, _)| **word == error.as_str());
+        if let Some(unlogged) = brake.and_then(|(_, brake)| brake.pass((self.gateway.clock)())) {
+            tracing::warn!(
+                account.id = account,
+                request.id = request_id.as_str(),
+                reason = %error,
+                refused.unlogged = unlogged,
+                "a webhook was refused"
+            );
         }
     }
 

@@ -5,8 +5,10 @@
 
 pub mod replay;
 
+pub use crate::adapter::VerifyError;
+
+use crate::adapter::Adapter;
 use crate::adapter::verified::verify;
-use crate::adapter::{Adapter, VerifyError};
 use crate::domain::account::Account;
 use crate::domain::event::{End, InboundEvent, Oddity};
 use crate::domain::ids::AccountId;

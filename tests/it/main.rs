@@ -14,6 +14,7 @@ mod judged;
 mod line_props;
 mod mutants;
 mod mutation;
+mod refused;
 mod sample;
 mod several;
 mod strangers;
