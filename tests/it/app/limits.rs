@@ -242,3 +242,44 @@ async fn further_connections_wait() {
     drop(held);
     app.finish().await;
 }
+
+/// A connection that was answered and stays open.
+async fn answered(app: &TestApp) -> TcpStream {
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    ask(&mut stream).await;
+    stream
+}
+
+/// Asks on a connection that is open.
+async fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: gw\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"alive\n") {
+        let mut some = [0; 1024];
+        let count = tokio::time::timeout(PATIENCE, stream.read(&mut some)).await.expect("an answer").unwrap();
+        assert_ne!(count, 0, "it was closed");
+        said.extend_from_slice(&some[..count]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_make_room_and_those_at_work_do_not() {
+    let app = limited("max_connections = 4\nheader_timeout = \"60s\"\nbody_timeout = \"60s\"").await;
+    let body = payload("m1", "U1", "hello");
+    let mut arriving = unfinished(&app, &body).await;
+    let mut beginning = answered(&app).await;
+    beginning.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    let _idle = (answered(&app).await, answered(&app).await);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        // They stay open as well, and make room in their turn.
+        let began = Instant::now();
+        open.push(answered(&app).await);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+    arriving.write_all(&body[body.len() - 1..]).await.unwrap();
+    assert_eq!(answer(&mut arriving).await.unwrap().status, 200);
+    beginning.write_all(b"host: gw\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(answer(&mut beginning).await.unwrap().status, 200);
+    app.finish().await;
+}
