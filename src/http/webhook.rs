@@ -17,7 +17,7 @@ use axum::Extension;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -161,8 +161,7 @@ impl Intake {
         let gateway = &self.gateway;
         let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
         let Some(desk) = account_id.and_then(|id| gateway.ingest.desk(id)).cloned() else {
-            // Something was sent that will never be read: reading it first lets the sender read the answer.
-            discard(body, gateway).await;
+            decline(body, headers, gateway).await;
             return Outcome::UnknownAccount;
         };
         let body = match timer.within(gateway.body_timeout, pin!(read(body, headers, gateway))).await {
@@ -305,7 +304,7 @@ where
 {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > gateway.max_body_bytes) {
-        discard(body, gateway).await;
+        decline(body, headers, gateway).await;
         return Err(Outcome::TooLarge);
     }
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(FREE));
@@ -331,6 +330,18 @@ where
         bytes.extend_from_slice(data);
     }
     Ok(bytes)
+}
+
+/// Something was sent that nobody wants: reading it first lets the sender read the answer. But a sender that asks before
+/// it sends would take that for leave to go on.
+async fn decline<B>(body: B, headers: &HeaderMap, gateway: &Gateway)
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let is_asking = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !headers.get(header::EXPECT).is_some_and(is_asking) {
+        discard(body, gateway).await;
+    }
 }
 
 async fn discard<B>(mut body: B, gateway: &Gateway)

@@ -283,3 +283,26 @@ async fn idle_connections_make_room_and_those_at_work_do_not() {
     assert_eq!(answer(&mut beginning).await.unwrap().status, 200);
     app.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_before_sending_is_answered_at_once() {
+    let app = TestApp::bare().await;
+    let body = payload("m1", "U1", "hello");
+    let expecting = |length: usize| format!("content-length: {length}\r\nexpect: 100-continue\r\n");
+    let too_large = head(&app.signed(&body), &expecting(2 * 1024 * 1024));
+    let unknown = head(&app.signed(&body), &expecting(body.len())).replace(ACCOUNT, &ACCOUNT.replace('6', "7"));
+    for (head, status) in [(too_large, 413), (unknown, 404)] {
+        let mut stream = TcpStream::connect(app.addr).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.unwrap().status, status);
+    }
+    // What is wanted is asked for.
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    stream.write_all(head(&app.signed(&body), &expecting(body.len())).as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&body).await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().status, 200);
+    app.finish().await;
+}
