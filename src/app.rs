@@ -2,7 +2,7 @@
 
 use crate::adapter::{self, Adapter};
 use crate::config::{
-    AccountConfig, Basics, Config, LogFormat, Mistake, Mistakes, Sources, StoreConfig, SubscriberConfig,
+    AccountConfig, Basics, Config, Judges, LogFormat, Mistake, Mistakes, Sources, StoreConfig, SubscriberConfig,
 };
 use crate::delivery::Subscriber;
 use crate::delivery::dispatcher::Dispatcher;
@@ -84,27 +84,26 @@ pub fn schemas() -> Vec<ProviderSchema> {
     adapter::PROVIDERS.iter().map(|provider| provider.schema).collect()
 }
 
-/// Reads the configuration with the process's environment, and has every adapter look at its own part.
+/// What each part says of its own part of the configuration.
+const JUDGES: Judges = Judges {
+    store_url: store::check_url,
+    log_filter: telemetry::check,
+    account: |config| build_adapter(config).err().unwrap_or_default(),
+};
+
+/// Reads the configuration with the process's environment.
 pub fn configure(file: Option<&Path>) -> Result<Config, Mistakes> {
-    let config = crate::config::load(&sources(file), &schemas())?;
-    let place = file.map_or_else(|| "birdwire.toml".to_owned(), |file| file.display().to_string());
-    let mut mistakes = Vec::new();
-    if let Err(error) = telemetry::check(&config.log.filter) {
-        mistakes.push(Mistake { place: place.clone(), message: format!("log.filter: {error}") });
-    }
-    for (index, account) in config.accounts.iter().enumerate() {
-        if let Err(found) = build_adapter(account) {
-            mistakes.extend(
-                found.into_iter().map(|m| Mistake { place: place.clone(), message: format!("accounts[{index}].{m}") }),
-            );
-        }
-    }
-    if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+    configure_from(&sources(file))
+}
+
+/// Reads the configuration, and has every part look at its own.
+pub fn configure_from(sources: &Sources<'_>) -> Result<Config, Mistakes> {
+    crate::config::load(sources, &schemas(), &JUDGES)
 }
 
 /// Reads only what is needed to look at the store or at the gateway.
 pub fn configure_basics(file: Option<&Path>) -> Result<Basics, Mistakes> {
-    crate::config::load_basics(&sources(file))
+    crate::config::load_basics(&sources(file), &JUDGES)
 }
 
 fn sources(file: Option<&Path>) -> Sources<'_> {

@@ -1,10 +1,9 @@
 //! `[[accounts]]`: the keys that every account has, and those that its provider declares.
 
-use super::AccountConfig;
-use super::mistakes::{Noted, Notes};
+use super::mistakes::{Noted, Notes, Place};
 use super::read::{Leaf, SOME, Section, quoted};
 use super::secrets::Vault;
-use super::url;
+use super::{AccountConfig, Judges, url};
 use crate::domain::account::{Account, Channel};
 use crate::domain::ids::{AccountId, CustomerId};
 use crate::domain::settings::{ProviderSchema, SettingKey, SettingKind, SettingValue, Settings};
@@ -18,6 +17,7 @@ const WEBHOOK_PATH: &str = "/v1.0/conversation/accounts/";
 pub(super) struct Around<'a> {
     pub(super) public_url: &'a str,
     pub(super) schemas: &'a [ProviderSchema],
+    pub(super) judges: &'a Judges,
     pub(super) vault: &'a Vault<'a>,
     pub(super) paths: &'a [String],
 }
@@ -74,6 +74,8 @@ fn account(
     if let (Ok(Channel::Sms), Ok(None)) = (channel, &address) {
         notes.add(&address_at, "missing; accounts of type \"sms\" need our own number");
     }
+    let own = schema.map_or(&[][..], |schema| schema.keys);
+    let places: BTreeMap<&str, Place> = own.iter().map(|key| (key.name, keys.at(key.name))).collect();
     let settings = match schema {
         Ok(schema) => settings(&mut keys, schema, around, notes),
         Err(proof) => {
@@ -84,14 +86,22 @@ fn account(
             Err(proof)
         }
     };
+    let at = keys.place.clone();
     keys.finish(around.paths, notes);
     let id = id?;
-    Ok(AccountConfig {
+    let config = AccountConfig {
         account: Account { id, customer_id: customer_id?, name: name?, channel: channel?, address: address? },
         provider: schema?.provider,
         settings: settings?,
         webhook_url: format!("{}{WEBHOOK_PATH}{id}", around.public_url),
-    })
+    };
+    let mut verdict = Ok(());
+    for mistake in (around.judges.account)(&config) {
+        let key = mistake.split_once(": ").and_then(|(key, what)| Some((places.get(key)?, what)));
+        let (place, what) = key.unwrap_or((&at, &mistake));
+        verdict = Err(notes.add(place, what));
+    }
+    verdict.map(|()| config)
 }
 
 fn settings(
@@ -126,7 +136,7 @@ fn settings(
     outcome.map(|()| settings)
 }
 
-fn missing(at: &super::mistakes::Place, schema: &ProviderSchema, key: &SettingKey, notes: &mut Notes) -> Noted {
+fn missing(at: &Place, schema: &ProviderSchema, key: &SettingKey, notes: &mut Notes) -> Noted {
     notes.add(at, format_args!("missing; provider {} needs {}", schema.provider, key.help))
 }
 

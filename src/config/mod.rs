@@ -1,7 +1,8 @@
 //! What the operator wants, read once at the start: defaults, the file over them, the environment over both.
 //!
 //! Everything that is wrong is reported at once, each mistake with its line or variable, before anything is opened;
-//! that is why the reading is written by hand. Knows no provider: each declares its keys as data.
+//! that is why the reading is written by hand. Knows no provider: each declares its keys as data. What only another part
+//! of the program understands, that part is asked about while its place is at hand ([`Judges`]).
 
 mod accounts;
 mod environment;
@@ -211,11 +212,29 @@ pub struct Sources<'a> {
     pub env: Vec<(String, String)>,
 }
 
+/// What other parts of the program say of values that only they understand: what is wrong, if anything, and never the
+/// value, which may hold a secret.
+#[derive(Clone, Copy)]
+pub struct Judges {
+    /// Of `store.url`.
+    pub store_url: fn(&str) -> Result<(), String>,
+    /// Of `log.filter`, which may be quoted.
+    pub log_filter: fn(&str) -> Result<(), String>,
+    /// Of what an account's provider is told: everything that is wrong, each as the key, a colon and what would be right.
+    pub account: fn(&AccountConfig) -> Vec<String>,
+}
+
+impl Judges {
+    /// They have nothing to say.
+    pub const SILENT: Self = Self { store_url: |_| Ok(()), log_filter: |_| Ok(()), account: |_| Vec::new() };
+}
+
 /// Reads the configuration, or says everything that is wrong with it. `schemas` are the providers there are.
-pub fn load(sources: &Sources<'_>, schemas: &[ProviderSchema]) -> Result<Config, Mistakes> {
+pub fn load(sources: &Sources<'_>, schemas: &[ProviderSchema], judges: &Judges) -> Result<Config, Mistakes> {
     let file = sources.file.map_or_else(|| "birdwire.toml".to_owned(), |path| path.display().to_string());
     let mut notes = Notes::new(file);
-    let config = merge(sources, &mut notes).and_then(|merged| read_config(merged, sources, schemas, &mut notes));
+    let config =
+        merge(sources, &mut notes).and_then(|merged| read_config(merged, sources, schemas, judges, &mut notes));
     match config {
         Ok(config) if notes.is_empty() => Ok(config),
         _ => Err(notes.into_mistakes()),
@@ -224,13 +243,13 @@ pub fn load(sources: &Sources<'_>, schemas: &[ProviderSchema]) -> Result<Config,
 
 /// Reads only what is needed to look at a store or to ask a gateway how it is. Accounts, subscribers and their secrets
 /// are passed over: whoever looks may well not have them.
-pub fn load_basics(sources: &Sources<'_>) -> Result<Basics, Mistakes> {
+pub fn load_basics(sources: &Sources<'_>, judges: &Judges) -> Result<Basics, Mistakes> {
     let file = sources.file.map_or_else(|| "birdwire.toml".to_owned(), |path| path.display().to_string());
     let mut notes = Notes::new(file);
     let basics = merge(sources, &mut notes).and_then(|Merged { root, paths }| {
         let mut root = Section::root(root);
         let server = sections::server(&mut root, &paths, &mut notes);
-        let store = sections::store(&mut root, &paths, &mut notes);
+        let store = sections::store(&mut root, &paths, judges, &mut notes);
         Ok(Basics { server: server?, store: store? })
     });
     match basics {
@@ -278,19 +297,20 @@ fn read_config(
     Merged { root, paths }: Merged,
     sources: &Sources<'_>,
     schemas: &[ProviderSchema],
+    judges: &Judges,
     notes: &mut Notes,
 ) -> Result<Config, Noted> {
     let folder = sources.file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let vault = Vault { variables: &sources.env, folder };
     let mut root = Section::root(root);
     let server = sections::server(&mut root, &paths, notes);
-    let store = sections::store(&mut root, &paths, notes);
+    let store = sections::store(&mut root, &paths, judges, notes);
     let record_format = sections::record_format(&mut root, &paths, notes);
     let delivery = sections::delivery(&mut root, &paths, notes);
     let retention = sections::retention(&mut root, &paths, notes);
-    let log = sections::log(&mut root, &paths, notes);
+    let log = sections::log(&mut root, &paths, judges, notes);
     let public_url = server.as_ref().map(|server| server.public_url.as_str()).unwrap_or_default();
-    let around = accounts::Around { public_url, schemas, vault: &vault, paths: &paths };
+    let around = accounts::Around { public_url, schemas, judges, vault: &vault, paths: &paths };
     let (accounts, account_ids) = accounts::read(&mut root, &around, notes);
     let around = subscribers::Around { delivery: delivery.as_ref().ok(), account_ids, vault: &vault, paths: &paths };
     let subscribers = subscribers::read(&mut root, &around, notes);

@@ -4,7 +4,7 @@
 
 use super::mistakes::{Noted, Notes};
 use super::read::{SOME, Section, quoted, shown};
-use super::{Delivery, Log, LogFormat, Retention, Server, StoreConfig, url};
+use super::{Delivery, Judges, Log, LogFormat, Retention, Server, StoreConfig, url};
 use crate::domain::format::RecordFormat;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -70,9 +70,19 @@ pub(super) fn server(root: &mut Section, paths: &[String], notes: &mut Notes) ->
     })
 }
 
-pub(super) fn store(root: &mut Section, paths: &[String], notes: &mut Notes) -> Result<StoreConfig, Noted> {
+pub(super) fn store(
+    root: &mut Section,
+    paths: &[String],
+    judges: &Judges,
+    notes: &mut Notes,
+) -> Result<StoreConfig, Noted> {
     let mut keys = root.section("store", notes)?;
-    let url = keys.required("url", NEEDED, notes).and_then(|leaf| leaf.read(notes, store_url));
+    let url = keys.required("url", NEEDED, notes).and_then(|leaf| {
+        leaf.read(notes, |text| {
+            let url = store_url(text)?;
+            (judges.store_url)(&url).map(|()| url)
+        })
+    });
     let connections = keys.required("connections", NEEDED, notes).and_then(|leaf| leaf.whole(&SESSIONS, notes));
     keys.finish(paths, notes);
     Ok(StoreConfig { url: url?, connections: connections? })
@@ -135,12 +145,18 @@ pub(super) fn retention(root: &mut Section, paths: &[String], notes: &mut Notes)
     Ok(Retention { raw: raw?, finished: finished? })
 }
 
-pub(super) fn log(root: &mut Section, paths: &[String], notes: &mut Notes) -> Result<Log, Noted> {
+pub(super) fn log(root: &mut Section, paths: &[String], judges: &Judges, notes: &mut Notes) -> Result<Log, Noted> {
     let mut keys = root.section("log", notes)?;
     let format =
         keys.required("format", NEEDED, notes).and_then(|leaf| leaf.word(LogFormat::ALL, LogFormat::as_str, notes));
-    let filter =
-        keys.required("filter", NEEDED, notes).and_then(|leaf| leaf.filled(r#"write a level, such as "info""#, notes));
+    let filter_at = keys.at("filter");
+    let filter = keys
+        .required("filter", NEEDED, notes)
+        .and_then(|leaf| leaf.filled(r#"write a level, such as "info""#, notes))
+        .and_then(|filter| match (judges.log_filter)(&filter) {
+            Ok(()) => Ok(filter),
+            Err(what) => Err(notes.add(&filter_at, what)),
+        });
     keys.finish(paths, notes);
     Ok(Log { format: format?, filter: filter? })
 }

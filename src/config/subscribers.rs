@@ -8,12 +8,14 @@ use super::{Delivery, SubscriberConfig};
 use crate::domain::delivery::Order;
 use crate::domain::event::EventType;
 use crate::domain::ids::AccountId;
+use crate::domain::network::may_reach;
 use crate::domain::route::{Interest, SubscriberId, matches};
 use crate::domain::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -119,7 +121,8 @@ fn subscriber_id(text: &str) -> Result<SubscriberId, String> {
     Err(format!("{} is no id; write 1 to 64 of a-z, 0-9, _ and -", quoted(text)))
 }
 
-/// Where events go. Plain http only into networks that the operator named: everything else is the open internet.
+/// Where events go: nowhere that a delivery would not be let. What a name stands for is known at delivery only, and
+/// checked there.
 fn target(text: &str, networks: Option<&[IpNet]>) -> Result<String, String> {
     let url = url::parse(text)?;
     if url.userinfo {
@@ -128,18 +131,27 @@ fn target(text: &str, networks: Option<&[IpNet]>) -> Result<String, String> {
     if url.has_fragment() {
         return Err("must not have a fragment (#...), which is never sent".to_owned());
     }
-    let Some(networks) = networks.filter(|_| !url.https) else { return Ok(text.to_owned()) };
-    if networks.is_empty() {
+    let Some(networks) = networks else { return Ok(text.to_owned()) };
+    if !url.https && networks.is_empty() {
         return Err(
             "plain http is for private networks only; write https, or name the network in delivery.allow_networks"
                 .to_owned(),
         );
     }
+    let is_named = |address: &IpAddr| networks.iter().any(|network| network.contains(address));
     match url.host {
-        Host::Ip(ip) if !networks.iter().any(|network| network.contains(&ip)) => Err(format!(
-            "plain http to {ip}, which is in no network of delivery.allow_networks; write https, or add its network"
-        )),
-        // What a name stands for is known at delivery only, and checked there.
+        Host::Ip(ip) if !may_reach(ip, !url.https, is_named) => {
+            let ip = ip.to_canonical();
+            Err(if may_reach(ip, false, is_named) {
+                format!(
+                    "plain http to {ip}, which is in no network of delivery.allow_networks; write https, or add its network"
+                )
+            } else {
+                format!(
+                    "{ip} is not public and in no network of delivery.allow_networks, so nothing would be sent there"
+                )
+            })
+        }
         _ => Ok(text.to_owned()),
     }
 }

@@ -30,6 +30,16 @@ const PIGEON: ProviderSchema = ProviderSchema {
     keys: &[key("loft", SettingKind::Text, false, "where it lives")],
 };
 
+/// What other parts of the program would say.
+const JUDGES: Judges = Judges {
+    store_url: |url| if url.contains("bogus") { Err("is bogus".to_owned()) } else { Ok(()) },
+    log_filter: |filter| if filter == "inof" { Err("is no level".to_owned()) } else { Ok(()) },
+    account: |account| match account.settings.text("channel_id") {
+        Some("x") => vec!["channel_id: not a UUID".to_owned(), "two keys contradict each other".to_owned()],
+        _ => Vec::new(),
+    },
+};
+
 const fn key(name: &'static str, kind: SettingKind, required: bool, help: &'static str) -> SettingKey {
     SettingKey { name, kind, required, help }
 }
@@ -51,7 +61,7 @@ impl Folder {
     fn load(&self, env: &[(&str, &str)], schemas: &[ProviderSchema]) -> Result<Config, Vec<String>> {
         let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let folder = format!("{}/", self.0.path().display());
-        load(&Sources { file: Some(&self.file()), env }, schemas)
+        load(&Sources { file: Some(&self.file()), env }, schemas, &JUDGES)
             .map_err(|mistakes| mistakes.to_string().replace(&folder, "").lines().map(str::to_owned).collect())
     }
 }
@@ -87,7 +97,7 @@ fn with(block: &str, was: &str, is: &str) -> String {
 
 #[test]
 fn defaults_alone_are_a_configuration_and_hold_every_key() {
-    let config = load(&Sources { file: None, env: Vec::new() }, &[BIRD]).unwrap();
+    let config = load(&Sources { file: None, env: Vec::new() }, &[BIRD], &JUDGES).unwrap();
     let seconds = Duration::from_secs;
     let Config { server, store, record_format, delivery, retention, log, accounts, subscribers } = config;
     assert_eq!(server.listen, "127.0.0.1:8080".parse().unwrap());
@@ -139,12 +149,19 @@ fn the_example_is_right() {
 }
 
 #[test]
-fn plain_http_stays_inside_the_allowed_networks() {
+fn addresses_are_taken_that_a_delivery_may_go_to() {
     let allow = "[delivery]\nallow_networks = [\"127.0.0.0/8\", \"fd00::/8\"]\n";
     let text = |url: &str| format!("{allow}{}", with(SUBSCRIBER, "https://crm.example.com/hooks", url));
-    for url in
-        ["http://127.0.0.1:9/x", "http://[fd00::1]/", "http://localhost/", "https://8.8.8.8/", "https://10.0.0.1/"]
-    {
+    for url in [
+        "http://127.0.0.1:9/x",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[fd00::1]/",
+        "http://localhost/",
+        "https://8.8.8.8/",
+        "https://127.0.0.1/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://localhost/",
+    ] {
         assert_eq!(read(&text(url), ENV).unwrap().subscribers[0].url, url);
     }
     assert_eq!(
@@ -153,6 +170,15 @@ fn plain_http_stays_inside_the_allowed_networks() {
             "birdwire.toml:6: subscribers[0].url: plain http to 8.8.8.8, which is in no network of delivery.allow_networks; write https, or add its network"
         ]
     );
+    for url in
+        ["https://10.0.0.1/", "https://[fe80::1]/", "https://[::1]/", "https://169.254.169.254/", "http://10.0.0.1/"]
+    {
+        let refused = read(&text(url), ENV).unwrap_err();
+        assert!(refused[0].contains("url") && refused[0].contains("not public"), "{refused:?}");
+    }
+    // When nobody can tell which networks are allowed, that is all that is wrong.
+    let unknown = text("https://10.0.0.1/").replace("fd00::/8", "lan");
+    assert_eq!(read(&unknown, ENV).unwrap_err().len(), 1);
 }
 
 #[test]
@@ -204,7 +230,7 @@ fn whole_blocks_can_come_from_the_environment() {
         set(format!("BIRDWIRE_SUBSCRIBERS__{index}__URL"), "https://h/");
         set(format!("BIRDWIRE_SUBSCRIBERS__{index}__SECRETS"), "[\"x\"]");
     }
-    let config = load(&Sources { file: None, env }, &[BIRD]).unwrap();
+    let config = load(&Sources { file: None, env }, &[BIRD], &JUDGES).unwrap();
     let ids: Vec<_> = config.subscribers.iter().map(|s| s.interest.subscriber.0.as_str()).collect();
     assert_eq!(ids, ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10"]);
 }
@@ -258,7 +284,7 @@ fn a_file_that_is_none_is_one_mistake() {
     let folder = Folder::new("");
     let load = |name: &str| {
         let file = folder.0.path().join(name);
-        load(&Sources { file: Some(&file), env: Vec::new() }, &[BIRD]).unwrap_err().0
+        load(&Sources { file: Some(&file), env: Vec::new() }, &[BIRD], &JUDGES).unwrap_err().0
     };
     assert_eq!(load("none.toml")[0].message, "cannot be read: No such file or directory (os error 2)");
     std::fs::write(folder.0.path().join("bytes.toml"), b"\xff\xfe").unwrap();

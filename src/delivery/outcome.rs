@@ -7,6 +7,7 @@
 use crate::domain::backoff::Backoff;
 use crate::domain::time::Timestamp;
 use crate::store::lane::Verdict;
+use chrono::{DateTime, Datelike as _, Months, NaiveDateTime, Utc, Weekday};
 use std::time::Duration;
 
 /// What came back from an attempt.
@@ -118,15 +119,35 @@ const fn class(status: u16) -> &'static str {
     }
 }
 
-/// `Retry-After` in either form; nonsense, fractions and moments in the past ask for nothing.
+/// `Retry-After` in every form that HTTP has; nonsense, fractions and moments in the past ask for nothing.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than fit are still a number, and a long wait.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+    let usual = DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc());
+    let date = usual.or_else(|| of_rfc850(text, now)).or_else(|| of_asctime(text))?;
     Some(Timestamp::from_micros(date.timestamp_micros()).since(now))
+}
+
+/// `Sunday, 06-Nov-94 08:49:37 GMT`. A year of two digits is the latest of its kind that is not more than fifty years
+/// ahead.
+fn of_rfc850(text: &str, now: Timestamp) -> Option<DateTime<Utc>> {
+    let (weekday, date) = text.split_once(", ")?;
+    weekday.parse::<Weekday>().ok()?;
+    let date = NaiveDateTime::parse_from_str(date, "%d-%b-%y %H:%M:%S GMT").ok()?;
+    let now = now.utc()?.naive_utc();
+    let century = now.year() - now.year().rem_euclid(100);
+    let years = [100, 0, -100].map(|away| century + away + date.year().rem_euclid(100));
+    let dates = years.into_iter().filter_map(|year| date.with_year(year));
+    let near = |date: &NaiveDateTime| date.checked_sub_months(Months::new(50 * 12)).is_some_and(|back| back <= now);
+    dates.filter(near).max().map(|date| date.and_utc())
+}
+
+/// `Sun Nov  6 08:49:37 1994`.
+fn of_asctime(text: &str) -> Option<DateTime<Utc>> {
+    NaiveDateTime::parse_from_str(text, "%a %b %e %H:%M:%S %Y").ok().map(|date| date.and_utc())
 }
 
 #[cfg(test)]
@@ -176,6 +197,17 @@ mod tests {
             ("", 1),
             ("Thu, 01 Jan 2026 00:10:00 GMT", 600),
             ("Wed, 31 Dec 2025 23:00:00 GMT", 1),
+            ("Thursday, 01-Jan-26 00:10:00 GMT", 600),
+            ("Wednesday, 31-Dec-25 23:00:00 GMT", 1),
+            ("Thu Jan  1 00:10:00 2026", 600),
+            ("Wed Dec 31 23:00:00 2025", 1),
+            // Half a century ahead is still ahead, and a day more is a century ago.
+            ("Wednesday, 01-Jan-76 00:00:00 GMT", 86400),
+            ("Thursday, 02-Jan-76 00:00:00 GMT", 1),
+            ("Friday, 01-Jan-99 00:00:00 GMT", 1),
+            ("Someday, 01-Jan-26 00:10:00 GMT", 1),
+            ("Thursday, 29-Feb-27 00:10:00 GMT", 1),
+            ("Thu Jan  1 00:10:00", 1),
         ] {
             for status in [429, 503, 500] {
                 assert_eq!(wait(&answered(status, Some(text))), Some(seconds), "{text:?} on {status}");

@@ -12,6 +12,7 @@ pub mod format;
 pub mod ids;
 pub mod merge;
 pub mod message;
+pub mod network;
 pub mod route;
 pub mod secret;
 pub mod settings;

@@ -1,5 +1,6 @@
 //! HTTP in: axum stops here.
 
+mod brake;
 pub mod error;
 pub mod health;
 mod patience;
@@ -36,7 +37,7 @@ pub struct Gateway {
     pub body_timeout: Duration,
     /// Longest time for a commit.
     pub commit_timeout: Duration,
-    /// Bytes of bodies between arrival and commit.
+    /// Bytes of bodies in memory.
     pub budget: Budget,
     /// The latest webhook that could not be kept.
     pub trouble: Trouble,

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -52,22 +52,53 @@ impl Phase {
     }
 }
 
+/// How many idle connections are in the way of others, shared between whoever accepts and every [`Watch`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Crowd(Arc<AtomicUsize>);
+
+impl Crowd {
+    /// That many idle connections are to go; zero, when there is room again.
+    pub(super) fn send_away(&self, count: usize) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether whoever asks is one of those that are to go.
+    fn is_my_turn(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1)).is_ok()
+    }
+}
+
+/// How long a connection's peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// For a request's head.
+    pub(super) head: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+    /// Between two requests, when others wait for its place; that often it looks whether they do.
+    pub(super) look: Duration,
+}
+
 /// Sees to it that the heads of a connection are complete within a time, the first one counted from the connection's
-/// beginning, further ones from their first byte; and that no silence between them is longer than another.
+/// beginning, further ones from their first byte; that no silence between them is longer than another; and that a
+/// silent connection goes when others wait for its place.
 pub(super) struct Watch {
     phase: Phase,
     seen: u32,
-    head: Duration,
-    idle: Duration,
+    times: Times,
     deadline: Instant,
+    /// Of an idle connection: when it looks whether it is in the way.
+    look: Instant,
+    crowd: Crowd,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Watch {
     /// `phase` is what the connection's bytes and service tell of it.
-    pub(super) fn new(phase: Phase, head: Duration, idle: Duration) -> Self {
-        let deadline = Instant::now() + head;
-        Self { seen: phase.get(), phase, head, idle, deadline, sleep: Box::pin(sleep_until(deadline)) }
+    pub(super) fn new(phase: Phase, times: Times, crowd: Crowd) -> Self {
+        let deadline = Instant::now() + times.head;
+        let sleep = Box::pin(sleep_until(deadline));
+        Self { seen: phase.get(), phase, times, deadline, look: deadline, crowd, sleep }
     }
 
     /// Until the connection is done, or its peer has taken too long.
@@ -84,12 +115,31 @@ impl Watch {
         if now != self.seen {
             self.seen = now;
             match now & WHICH {
-                HEAD => self.deadline = Instant::now() + self.head,
-                IDLE => self.deadline = Instant::now() + self.idle,
+                HEAD => self.deadline = Instant::now() + self.times.head,
+                IDLE => {
+                    let began = Instant::now();
+                    self.deadline = began + self.times.idle;
+                    self.look = began + self.times.look;
+                }
                 _ => {}
             }
         }
-        if now & WHICH == BUSY { Poll::Pending } else { poll_until(&mut self.sleep, self.deadline, cx) }
+        match now & WHICH {
+            BUSY => Poll::Pending,
+            HEAD => poll_until(&mut self.sleep, self.deadline, cx),
+            _ => self.poll_idle(cx),
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let next = self.deadline.min(self.look);
+            ready!(poll_until(&mut self.sleep, next, cx));
+            if next == self.deadline || self.crowd.is_my_turn() {
+                return Poll::Ready(());
+            }
+            self.look = Instant::now() + self.times.look;
+        }
     }
 }
 
@@ -238,7 +288,7 @@ mod tests {
             }
             is_done = true;
         };
-        Watch::new(phase.clone(), head, idle).over(connection).await;
+        Watch::new(phase.clone(), Times { head, idle, look: SHORT }, Crowd::default()).over(connection).await;
         !is_done
     }
 
@@ -252,5 +302,37 @@ mod tests {
         assert!(!is_ended(SHORT, SHORT, &[(busy, SHORT * 4)]).await);
         assert!(!is_ended(LONG, SHORT, &[(new, SHORT * 2), (busy, SHORT * 2), (head, SHORT * 2)]).await);
         assert!(!is_ended(SHORT, LONG, &[(busy, SHORT * 2), (idle, SHORT * 2), (busy, SHORT * 2)]).await);
+    }
+
+    #[tokio::test]
+    async fn only_idle_connections_make_room_and_no_more_than_are_wanted() {
+        let (times, crowd) = (Times { head: LONG, idle: LONG, look: SHORT }, Crowd::default());
+        let mut watched = tokio::task::JoinSet::new();
+        let sets: [Set; 6] = [|_| {}, Phase::busy, Phase::idle, Phase::idle, Phase::idle, Phase::idle];
+        for (number, set) in sets.into_iter().enumerate() {
+            let phase = Phase::default();
+            let watch = Watch::new(phase.clone(), times, crowd.clone());
+            set(&phase);
+            watched.spawn(async move {
+                watch.over(std::future::pending::<()>()).await;
+                number
+            });
+        }
+        sleep(SHORT * 3).await;
+        assert!(watched.try_join_next().is_none(), "nobody is in the way");
+        crowd.send_away(2);
+        for _ in 0..2 {
+            assert!(watched.join_next().await.unwrap().unwrap() >= 2);
+        }
+        sleep(SHORT * 3).await;
+        assert!(watched.try_join_next().is_none(), "two were enough");
+        crowd.send_away(100);
+        for _ in 0..2 {
+            assert!(watched.join_next().await.unwrap().unwrap() >= 2);
+        }
+        sleep(SHORT * 3).await;
+        assert!(watched.try_join_next().is_none(), "nobody is sent away before the answer");
+        crowd.send_away(0);
+        assert!(!crowd.is_my_turn());
     }
 }

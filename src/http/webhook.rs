@@ -4,19 +4,20 @@
 //! may take a 4xx for final.
 
 use super::Gateway;
+use super::brake::Brake;
 use super::patience::Timer;
 use super::request_id::RequestId;
 use crate::domain::event::End;
 use crate::domain::ids::AccountId;
 use crate::domain::webhook::RawWebhook;
-use crate::ingest::{Refusal, Report};
+use crate::ingest::{Hold, Refusal, Report, VerifyError};
 use crate::metrics::WEBHOOK_OUTCOMES;
 use crate::store::StoreError;
 use axum::Extension;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -28,26 +29,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How much of a body that is still arriving is free: longer than nearly every webhook, so that no unfinished request,
+/// which anybody can send, keeps another's webhook away.
+const FREE: usize = 16 * 1024;
+
 /// How much of a body that is too large is read and thrown away, so that its sender gets to read the answer.
 const DISCARD: usize = 8 * 1024 * 1024;
 
-/// Bytes of bodies that may be between arrival and commit; what does not fit is told to come back.
+/// Bytes of bodies that may be in memory; what does not fit is told to come back.
+///
+/// Those that are still arriving have room of their own: whoever sends them has proved nothing yet.
 #[derive(Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    /// What is beyond [`FREE`] of each body that is still arriving.
+    arriving: Arc<Semaphore>,
+    /// Bodies of the provider's own webhooks, between verification and commit.
+    waiting: Arc<Semaphore>,
+}
 
 impl Budget {
-    /// A budget of `bytes`.
+    /// A budget of `bytes` for what waits for its commit, and of as many for what is beyond the beginning of a body that
+    /// is still arriving.
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+        let room = || Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        Self { arriving: room(), waiting: room() }
     }
 }
 
-/// What is held until the store is done with a body.
-type Hold = Box<dyn Send + Sync>;
+fn take(room: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    room.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+}
 
 /// How a webhook request ended, in the order of [`WEBHOOK_OUTCOMES`].
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +110,9 @@ pub(super) struct Intake {
     outcomes: [IntCounter; WEBHOOK_OUTCOMES.len()],
     stored: IntCounter,
     duplicate: IntCounter,
+    /// On the lines that strangers can cause: those of each [`VerifyError`], and those of [`Intake::warn_of_crowd`].
+    refused: [Brake; VerifyError::WORDS.len()],
+    crowded: Brake,
 }
 
 impl Intake {
@@ -108,6 +122,8 @@ impl Intake {
             outcomes: WEBHOOK_OUTCOMES.map(|outcome| metrics.webhooks.with_label_values(&[outcome])),
             stored: metrics.events.with_label_values(&["stored", ""]),
             duplicate: metrics.events.with_label_values(&["duplicate", ""]),
+            refused: Default::default(),
+            crowded: Brake::default(),
             gateway,
         }
     }
@@ -145,13 +161,17 @@ impl Intake {
         let gateway = &self.gateway;
         let account_id = uuid::Uuid::try_parse(account).ok().map(AccountId);
         let Some(desk) = account_id.and_then(|id| gateway.ingest.desk(id)).cloned() else {
-            // Something was sent that will never be read: reading it first lets the sender read the answer.
-            discard(body, gateway).await;
+            decline(body, headers, gateway).await;
             return Outcome::UnknownAccount;
         };
-        let (body, hold) = match timer.within(gateway.body_timeout, pin!(read(body, headers, gateway))).await {
-            Some(Ok(read)) => read,
-            Some(Err(outcome)) => return outcome,
+        let body = match timer.within(gateway.body_timeout, pin!(read(body, headers, gateway))).await {
+            Some(Ok(body)) => body,
+            Some(Err(outcome)) => {
+                if matches!(outcome, Outcome::Overloaded) {
+                    self.warn_of_crowd(account, request_id);
+                }
+                return outcome;
+            }
             None => return Outcome::Slow,
         };
         let headers = text_headers(headers, desk.headers());
@@ -159,7 +179,10 @@ impl Intake {
         // A commit goes on when its sender hangs up or our patience ends, and must be counted.
         let (mine, id) = (self.clone(), request_id.as_str().to_owned());
         let accept = async move {
-            let accepted = mine.gateway.ingest.accept(&desk, webhook, id, hold).await;
+            let Gateway { ingest, budget, .. } = &*mine.gateway;
+            let size = webhook.body.len();
+            let hold = || Some(Box::new(take(&budget.waiting, size)?) as Hold);
+            let accepted = ingest.accept(&desk, webhook, id, hold).await;
             if let Ok(report) = &accepted {
                 mine.count(report);
             }
@@ -170,8 +193,7 @@ impl Intake {
             Some(Ok(Ok(_))) => Outcome::Committed,
             Some(Ok(Err(Refusal::Unverified(error)))) => {
                 gateway.metrics.unverified.with_label_values(&[error.as_str()]).inc();
-                let id = request_id.as_str();
-                tracing::warn!(account.id = account, request.id = id, reason = %error, "a webhook was refused");
+                self.warn_of_refused(account, request_id, &error);
                 Outcome::Unverified
             }
             Some(Ok(Err(Refusal::Store(error)))) => {
@@ -193,6 +215,31 @@ impl Intake {
                 }
                 Outcome::Unavailable
             }
+        }
+    }
+
+    fn warn_of_refused(&self, account: &str, request_id: &RequestId, error: &VerifyError) {
+        let brake = VerifyError::WORDS.iter().zip(&self.refused).find(|(word, _)| **word == error.as_str());
+        if let Some(unlogged) = brake.and_then(|(_, brake)| brake.pass((self.gateway.clock)())) {
+            tracing::warn!(
+                account.id = account,
+                request.id = request_id.as_str(),
+                reason = %error,
+                refused.unlogged = unlogged,
+                "a webhook was refused"
+            );
+        }
+    }
+
+    /// No trouble that readiness tells of: it would let anybody turn the gateway out of a load balancer.
+    fn warn_of_crowd(&self, account: &str, request_id: &RequestId) {
+        if let Some(unlogged) = self.crowded.pass((self.gateway.clock)()) {
+            tracing::warn!(
+                account.id = account,
+                request.id = request_id.as_str(),
+                refused.unlogged = unlogged,
+                "a large webhook was turned away: those still arriving fill server.queue_bytes"
+            );
         }
     }
 
@@ -250,36 +297,51 @@ impl<T: Send + 'static> Drop for Unstoppable<T> {
     }
 }
 
-/// The whole body, and its share of the budget, to be held as long as there is one.
-async fn read<B>(mut body: B, headers: &HeaderMap, gateway: &Gateway) -> Result<(Vec<u8>, Hold), Outcome>
+/// The whole body.
+async fn read<B>(mut body: B, headers: &HeaderMap, gateway: &Gateway) -> Result<Vec<u8>, Outcome>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > gateway.max_body_bytes) {
-        discard(body, gateway).await;
+        decline(body, headers, gateway).await;
         return Err(Outcome::TooLarge);
     }
-    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(16 * 1024));
-    let mut hold: Option<OwnedSemaphorePermit> = None;
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(FREE));
+    let mut held: Option<OwnedSemaphorePermit> = None;
     // Asking a body that says that it is at its end would mean waiting for the connection to notice.
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };
         let frame = frame.map_err(|_| Outcome::Broken)?;
         let Some(data) = frame.data_ref() else { continue };
-        if bytes.len() + data.len() > gateway.max_body_bytes {
-            drop(bytes);
+        let length = bytes.len() + data.len();
+        if length > gateway.max_body_bytes {
+            drop((bytes, held));
             discard(body, gateway).await;
             return Err(Outcome::TooLarge);
         }
-        let share = gateway.budget.take(data.len()).ok_or(Outcome::Overloaded)?;
-        match &mut hold {
-            Some(hold) => hold.merge(share),
-            None => hold = Some(share),
+        if length > FREE {
+            let share = take(&gateway.budget.arriving, length - FREE.max(bytes.len())).ok_or(Outcome::Overloaded)?;
+            match &mut held {
+                Some(held) => held.merge(share),
+                None => held = Some(share),
+            }
         }
         bytes.extend_from_slice(data);
     }
-    Ok((bytes, Box::new(hold)))
+    Ok(bytes)
+}
+
+/// Something was sent that nobody wants: reading it first lets the sender read the answer. But a sender that asks before
+/// it sends would take that for leave to go on.
+async fn decline<B>(body: B, headers: &HeaderMap, gateway: &Gateway)
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let is_asking = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !headers.get(header::EXPECT).is_some_and(is_asking) {
+        discard(body, gateway).await;
+    }
 }
 
 async fn discard<B>(mut body: B, gateway: &Gateway)

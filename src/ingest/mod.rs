@@ -5,8 +5,10 @@
 
 pub mod replay;
 
+pub use crate::adapter::VerifyError;
+
+use crate::adapter::Adapter;
 use crate::adapter::verified::verify;
-use crate::adapter::{Adapter, VerifyError};
 use crate::domain::account::Account;
 use crate::domain::event::{End, InboundEvent, Oddity};
 use crate::domain::ids::AccountId;
@@ -35,6 +37,9 @@ impl Desk {
         self.adapter.kept_headers()
     }
 }
+
+/// What is held until the store is done with a webhook's body.
+pub type Hold = Box<dyn Send + Sync>;
 
 /// What became of a webhook, for counting; one end per event, or one for a webhook without events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +110,7 @@ impl Ingest {
         mut webhook: RawWebhook,
         request_id: String,
         events: Vec<InboundEvent>,
-        hold: Box<dyn Send + Sync>,
+        hold: Hold,
     ) -> Inbound {
         let kept = desk.adapter.kept_headers().iter();
         let headers = kept.filter_map(|&name| Some((name, webhook.take_sole_header(name)?))).collect();
@@ -123,16 +128,17 @@ impl Ingest {
         }
     }
 
-    /// Keeps one webhook. `Ok` means that everything it causes is durable, or was before. `hold` is dropped when
-    /// the store is done with the body.
+    /// Keeps one webhook. `Ok` means that everything it causes is durable, or was before. `hold` is asked for room when the
+    /// webhook is known to be the provider's; what it gives is dropped when the store is done with the body.
     pub async fn accept(
         &self,
         desk: &Desk,
         webhook: RawWebhook,
         request_id: String,
-        hold: Box<dyn Send + Sync>,
+        hold: impl FnOnce() -> Option<Hold>,
     ) -> Result<Report, Refusal> {
         let events = self.read(desk, &webhook)?;
+        let hold = hold().ok_or(StoreError::Overloaded)?;
         let oddities = events.iter().flat_map(|event| event.oddities.iter().copied()).collect();
         let inbound = self.inbound(desk, webhook, request_id, events, hold);
         let receipt = self.store.commit_inbound(inbound).await?;

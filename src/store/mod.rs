@@ -212,6 +212,15 @@ pub async fn migrate(url: &str, opening: Opening<'_>) -> Result<Migrated, StoreE
     }
 }
 
+/// Whether `url` is one that an engine understands, or what is wrong with it; the URL is never quoted, because it may
+/// hold a password. Nothing is opened but the file of certificates that a URL may name.
+pub fn check_url(url: &str) -> Result<(), String> {
+    match url.split_once(':') {
+        Some(("postgres" | "postgresql", _)) => postgres::check_url(url),
+        _ => Ok(()),
+    }
+}
+
 fn unknown(url: &str) -> StoreError {
     let engine = url.split(':').next().unwrap_or_default();
     StoreError::Unusable { detail: format!("store.url names no known engine: {engine}"), source: None }

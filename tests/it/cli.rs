@@ -235,9 +235,9 @@ fn check_says_everything_that_is_wrong_at_once() {
 }
 
 /// A child that is ended with its value.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     _err: std::thread::JoinHandle<()>,
 }
 
@@ -249,7 +249,7 @@ impl Drop for Running {
 }
 
 /// Starts a command that listens, and waits for the line that says where.
-fn start(mut command: Command, address: impl Fn(&str) -> Option<SocketAddr> + Send + 'static) -> Running {
+pub(crate) fn start(mut command: Command, address: impl Fn(&str) -> Option<SocketAddr> + Send + 'static) -> Running {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let (sender, found) = std::sync::mpsc::channel();

@@ -280,6 +280,16 @@ fn every_wrong_subscriber_has_its_line() {
             "\"http://h/\"",
             "4: subscribers[0].url: plain http is for private networks only; write https, or name the network in delivery.allow_networks",
         ),
+        (
+            url,
+            "\"https://169.254.169.254/x\"",
+            "4: subscribers[0].url: 169.254.169.254 is not public and in no network of delivery.allow_networks, so nothing would be sent there",
+        ),
+        (
+            url,
+            "\"https://[::ffff:127.0.0.1]:8443/\"",
+            "4: subscribers[0].url: 127.0.0.1 is not public and in no network of delivery.allow_networks, so nothing would be sent there",
+        ),
         ("secrets = [\"s\"]", "", "2: subscribers[0].secrets: missing; at least one secret, which signs its events"),
         ("[\"s\"]", "[]", "5: subscribers[0].secrets: empty; at least one secret, which signs its events"),
         ("[\"s\"]", &short, &format!("5: subscribers[0].secrets[1]: {whsec}")),
@@ -385,6 +395,35 @@ fn wrong_variables_are_named() {
         [
             "BIRDWIRE_SUBSCRIBERS__0__URL: missing; where its events go",
             "BIRDWIRE_SUBSCRIBERS__0__SECRETS: missing; at least one secret, which signs its events",
+        ]
+    );
+}
+
+#[test]
+fn what_other_parts_say_has_its_line_beside_everything_else() {
+    let text = format!("[store]\nurl = \"postgres://me@h/bogus\"\nconections = 2\n[log]\nfilter = \"inof\"\n{ACCOUNT}");
+    assert_eq!(
+        read(&format!("{text}channel_id = \"x\""), ENV).unwrap_err(),
+        [
+            "birdwire.toml:2: store.url: is bogus",
+            "birdwire.toml:3: store.conections: unknown key; did you mean connections?",
+            "birdwire.toml:5: log.filter: is no level",
+            "birdwire.toml:7: accounts[0]: two keys contradict each other",
+            "birdwire.toml:14: accounts[0].channel_id: not a UUID",
+        ]
+    );
+    let variables = [
+        ("BIRDWIRE_STORE__URL", "postgres://me@h/bogus"),
+        ("BIRDWIRE_LOG__FILTER", "inof"),
+        ("BIRDWIRE_ACCOUNTS__0__CHANNEL_ID", "x"),
+    ];
+    assert_eq!(
+        read(ACCOUNT, &variables).unwrap_err(),
+        [
+            "birdwire.toml:2: accounts[0]: two keys contradict each other",
+            "BIRDWIRE_STORE__URL: is bogus",
+            "BIRDWIRE_LOG__FILTER: is no level",
+            "BIRDWIRE_ACCOUNTS__0__CHANNEL_ID: not a UUID",
         ]
     );
 }

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
+use std::error::Error as _;
 use std::sync::Arc;
 use tokio_postgres::config::SslMode;
 
@@ -29,10 +30,39 @@ enum Trust {
     KnownByName,
 }
 
+/// What is wrong with a URL.
+struct Wrong {
+    detail: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl From<Wrong> for StoreError {
+    fn from(Wrong { detail, source }: Wrong) -> Self {
+        Self::Unusable { detail: format!("store.url: {detail}"), source }
+    }
+}
+
 /// Reads `url`. Errors name what is wrong and never quote the URL, which may hold a password.
 pub(super) fn parse(url: &str) -> Result<Address, StoreError> {
+    Ok(read(url)?)
+}
+
+/// Whether `url` can be read, or what is wrong with it and why, in the same manner.
+pub(super) fn check(url: &str) -> Result<(), String> {
+    let said = |Wrong { detail, source }: Wrong| source.map_or(detail.clone(), |why| format!("{detail}: {why}"));
+    read(url).map(drop).map_err(said)
+}
+
+fn read(url: &str) -> Result<Address, Wrong> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut mode, mut roots, mut rest) = ("prefer", None, Vec::new());
+    if query.contains('@') {
+        // Part of a password, most likely: as options it would be quoted.
+        return Err(wrong(
+            "there is an @ behind the ?: write %3F for a ? in a password, %40 for an @ in an option",
+            None,
+        ));
+    }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("sslmode", value)) => mode = value,
@@ -50,8 +80,10 @@ pub(super) fn parse(url: &str) -> Result<Address, StoreError> {
         _ => return Err(wrong("sslmode must be disable, prefer, require, verify-ca or verify-full", None)),
     };
     let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-    let mut config: tokio_postgres::Config =
-        url.parse().map_err(|e: tokio_postgres::Error| wrong("it is no PostgreSQL URL", Some(Box::new(e))))?;
+    let mut config: tokio_postgres::Config = url.parse().map_err(|e: tokio_postgres::Error| {
+        let why = e.source().map(|why| format!(": {why}")).unwrap_or_default();
+        wrong(&format!("it is no PostgreSQL URL{why}"), None)
+    })?;
     if config.get_hosts().is_empty() {
         return Err(wrong("it names no host", None));
     }
@@ -59,12 +91,11 @@ pub(super) fn parse(url: &str) -> Result<Address, StoreError> {
     Ok(Address { config, tls: tls(trust, roots)? })
 }
 
-fn wrong(detail: &str, source: Option<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    let why = source.as_ref().and_then(|e| e.source()).map(|e| format!(": {e}")).unwrap_or_default();
-    StoreError::Unusable { detail: format!("store.url: {detail}{why}"), source }
+fn wrong(detail: &str, source: Option<Box<dyn std::error::Error + Send + Sync>>) -> Wrong {
+    Wrong { detail: detail.to_owned(), source }
 }
 
-fn tls(trust: Trust, roots: Option<&str>) -> Result<ClientConfig, StoreError> {
+fn tls(trust: Trust, roots: Option<&str>) -> Result<ClientConfig, Wrong> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let broken = |e: rustls::Error| wrong("TLS cannot be set up", Some(Box::new(e)));
     let verifier: Arc<dyn ServerCertVerifier> = match (trust, roots) {
@@ -185,12 +216,17 @@ mod tests {
         for (url, what) in [
             ("postgres://me:hunter2@h/db?sslmode=maybe", "sslmode must be"),
             ("postgres://me:hunter2@h:x/db", "no PostgreSQL URL"),
+            ("postgres://me:hunter2@h:99999/db", "port"),
             ("postgres://me:hunter2@h/db?colour=red", "no PostgreSQL URL"),
+            ("postgres://me:what?hunter2@h/db", "%3F"),
+            ("postgres://me:what?hunter2=1@h/db", "%3F"),
             ("postgres://me:hunter2@h/db?sslmode=verify-ca&sslrootcert=/no/such", "/no/such"),
             ("postgres:///db", "no host"),
         ] {
             let said = refused(url);
             assert!(said.contains(what) && !said.contains("hunter2"), "{url}: {said}");
+            let said = check(url).unwrap_err();
+            assert!(said.contains(what) && !said.contains("hunter2") && !said.contains("store.url"), "{url}: {said}");
         }
     }
 

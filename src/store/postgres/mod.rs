@@ -145,6 +145,11 @@ pub(super) async fn open(url: &str, opening: &Opening<'_>) -> Result<Arc<dyn Sto
     Ok(Arc::new(Postgres { shared, queues: Mutex::new(queues), tasks: Mutex::new(tasks), stop }))
 }
 
+/// Whether `url` can be understood, or what is wrong with it.
+pub(super) fn check_url(url: &str) -> Result<(), String> {
+    address::check(url)
+}
+
 /// Makes or updates the schema and does nothing else.
 pub(super) async fn migrate(url: &str, opening: &Opening<'_>) -> Result<Migrated, StoreError> {
     let Opening { now, chance, clock, .. } = *opening;

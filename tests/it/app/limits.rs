@@ -138,29 +138,85 @@ async fn a_body_that_never_comes_is_answered() {
     app.finish().await;
 }
 
+/// The beginning of a large body, signed as a whole, but for its last byte.
+async fn unfinished(app: &TestApp, body: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    let length = format!("content-length: {}\r\n", body.len());
+    stream.write_all(head(&app.signed(body), &length).as_bytes()).await.unwrap();
+    stream.write_all(&body[..body.len() - 1]).await.unwrap();
+    stream
+}
+
+/// The status of an answer, whatever becomes of the connection then.
+async fn status(stream: &mut TcpStream) -> String {
+    let mut line = [0; 12];
+    let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("no answer");
+    read.expect("a status");
+    String::from_utf8(line[9..].to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unfinished_bodies_keep_no_usual_webhook_away() {
+    let app = limited("max_body_bytes = \"64KiB\"\nqueue_bytes = \"64KiB\"").await;
+    let mut large = payload("large", "U1", "hello");
+    large.resize(64 * 1024, b' ');
+    // Two of them are more than may be arriving: one is turned away, whichever is later.
+    let (mut one, mut two) = (unfinished(&app, &large).await, unfinished(&app, &large).await);
+    let (refused, is_one) = tokio::select! {
+        refused = status(&mut one) => (refused, true),
+        refused = status(&mut two) => (refused, false),
+    };
+    let mut kept = if is_one { two } else { one };
+    assert_eq!(refused, "503");
+    assert!((app.metrics().await["birdwire_webhooks_total{outcome=\"overloaded\"}"] - 1.0).abs() < 0.1);
+    // Who is not known to be anybody must not turn the gateway out of a load balancer either.
+    assert_eq!(app.get("/readyz").await.text(), "ready\n");
+    app.accept(&payload("m1", "U1", "hello")).await;
+    let mut usual = payload("m2", "U1", "hello");
+    usual.resize(16 * 1024, b' ');
+    app.accept(&usual).await;
+    kept.write_all(&large[large.len() - 1..]).await.unwrap();
+    assert_eq!(answer(&mut kept).await.unwrap().status, 200, "what has its place keeps it");
+    app.accept(&large).await;
+    app.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_is_told_to_come_back() {
-    let app = limited("max_body_bytes = \"4KiB\"\nqueue_bytes = \"4KiB\"").await;
-    let mut first = payload("m1", "U1", "hello");
-    first.resize(4096, b' ');
-    let both = async {
-        for number in 0.. {
-            let mut slow = TcpStream::connect(app.addr).await.unwrap();
-            slow.write_all(head(&app.signed(&first), "content-length: 4096\r\n").as_bytes()).await.unwrap();
-            slow.write_all(&first[..4000]).await.unwrap();
-            let body = payload(&format!("n{number}"), "U1", "hello");
-            let answer = app.post(&app.signed(&body), &body).await;
-            // The quick one may have been first: then it was the slow one that did not fit.
-            if answer.status != 200 {
-                return (slow, answer);
-            }
-        }
-        unreachable!("numbers do not end")
+    let app = limited("max_body_bytes = \"8KiB\"\nqueue_bytes = \"8KiB\"\ncommit_timeout = \"20s\"").await;
+    let padded = |id: &str| {
+        let mut body = payload(id, "U1", "hello");
+        body.resize(5 * 1024, b' ');
+        body
     };
-    let (mut slow, refused) = tokio::time::timeout(PATIENCE, both).await.expect("there is room for everything");
+    app.accept(&payload("m0", "U1", "hello")).await;
+    // From now on nothing can be committed: what comes waits.
+    let path = app.config.store.url.strip_prefix("sqlite:").unwrap();
+    let holder = rusqlite::Connection::open(path).unwrap();
+    holder.busy_timeout(PATIENCE).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (one, two) = (padded("m1"), padded("m2"));
+    let (one_signed, two_signed) = (app.signed(&one), app.signed(&two));
+    let post = |headers, body| Box::pin(app.post(headers, body));
+    let (mut one, mut two) = (post(&one_signed, &one), post(&two_signed, &two));
+    let (refused, is_one) = tokio::select! {
+        refused = &mut one => (refused, true),
+        refused = &mut two => (refused, false),
+    };
+    let (done, waiting) = if is_one { (one, two) } else { (two, one) };
+    drop(done);
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
-    slow.write_all(&first[4000..]).await.unwrap();
-    assert_eq!(answer(&mut slow).await.unwrap().status, 200, "what has its place keeps it");
+    // Only who is known to be the provider takes room, or is told that there is none.
+    assert_eq!(app.post(&[], &padded("m3")).await.status, 401);
+    holder.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(waiting.await.status, 200, "what has its place keeps it");
+    let readiness = app.get("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert!(
+        readiness.text().contains("could not be kept") && readiness.text().contains("full"),
+        "{}",
+        readiness.text()
+    );
     app.accept(&payload("again", "U1", "hello")).await;
     assert!(app.metrics().await["birdwire_webhooks_total{outcome=\"overloaded\"}"] >= 1.0);
     app.finish().await;
@@ -184,5 +240,69 @@ async fn further_connections_wait() {
     held.pop();
     assert_eq!(answer(&mut third).await.unwrap().status, 200);
     drop(held);
+    app.finish().await;
+}
+
+/// A connection that was answered and stays open.
+async fn answered(app: &TestApp) -> TcpStream {
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    ask(&mut stream).await;
+    stream
+}
+
+/// Asks on a connection that is open.
+async fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: gw\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"alive\n") {
+        let mut some = [0; 1024];
+        let count = tokio::time::timeout(PATIENCE, stream.read(&mut some)).await.expect("an answer").unwrap();
+        assert_ne!(count, 0, "it was closed");
+        said.extend_from_slice(&some[..count]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_make_room_and_those_at_work_do_not() {
+    let app = limited("max_connections = 4\nheader_timeout = \"60s\"\nbody_timeout = \"60s\"").await;
+    let body = payload("m1", "U1", "hello");
+    let mut arriving = unfinished(&app, &body).await;
+    let mut beginning = answered(&app).await;
+    beginning.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    let _idle = (answered(&app).await, answered(&app).await);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        // They stay open as well, and make room in their turn.
+        let began = Instant::now();
+        open.push(answered(&app).await);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+    arriving.write_all(&body[body.len() - 1..]).await.unwrap();
+    assert_eq!(answer(&mut arriving).await.unwrap().status, 200);
+    beginning.write_all(b"host: gw\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(answer(&mut beginning).await.unwrap().status, 200);
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_before_sending_is_answered_at_once() {
+    let app = TestApp::bare().await;
+    let body = payload("m1", "U1", "hello");
+    let expecting = |length: usize| format!("content-length: {length}\r\nexpect: 100-continue\r\n");
+    let too_large = head(&app.signed(&body), &expecting(2 * 1024 * 1024));
+    let unknown = head(&app.signed(&body), &expecting(body.len())).replace(ACCOUNT, &ACCOUNT.replace('6', "7"));
+    for (head, status) in [(too_large, 413), (unknown, 404)] {
+        let mut stream = TcpStream::connect(app.addr).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.unwrap().status, status);
+    }
+    // What is wanted is asked for.
+    let mut stream = TcpStream::connect(app.addr).await.unwrap();
+    stream.write_all(head(&app.signed(&body), &expecting(body.len())).as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&body).await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().status, 200);
     app.finish().await;
 }

@@ -18,7 +18,8 @@ use birdwire::lifecycle::Shutdown;
 use birdwire::metrics::Metrics;
 use birdwire::store::listing::{DeliveryDetail, DeliveryQuery, EventQuery, EventRow};
 use birdwire::store::{self, Access, Store};
-use client::{Answer, exchange};
+use client::Answer;
+pub(crate) use client::exchange;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ signing_keys = ["other-{KEY}"]
         let file = folder.path().join("birdwire.toml");
         std::fs::write(&file, text).unwrap();
         let sources = Sources { file: Some(&file), env: Vec::new() };
-        let config = birdwire::config::load(&sources, &app::schemas()).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let config = app::configure_from(&sources).unwrap_or_else(|wrong| panic!("{wrong}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();

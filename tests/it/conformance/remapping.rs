@@ -82,7 +82,7 @@ impl Reader {
         let ingest = self.ingest(world, &[account(1)]);
         let webhook = RawWebhook { headers: Vec::new(), body: body.as_bytes().to_vec(), received_at: at(0) };
         let desk = ingest.desk(account(1).id).unwrap();
-        let report = ingest.accept(desk, webhook, "req".to_owned(), Box::new(())).await.unwrap();
+        let report = ingest.accept(desk, webhook, "req".to_owned(), || Some(Box::new(()))).await.unwrap();
         report.ends.iter().map(birdwire::domain::event::End::state).collect()
     }
 

@@ -47,8 +47,7 @@ fn configured(file: &str, env: Vec<(String, String)>) -> Result<Config, String> 
     let path = folder.path().join("birdwire.toml");
     std::fs::write(&path, file).unwrap();
     let sources = Sources { file: Some(&path), env };
-    let config = birdwire::config::load(&sources, &app::schemas()).map_err(|wrong| wrong.to_string())?;
-    app::accounts(&config).map_err(|wrong| wrong.to_string())?;
+    let config = app::configure_from(&sources).map_err(|wrong| wrong.to_string())?;
     match config.accounts.is_empty() || config.subscribers.is_empty() {
         true => Err("nothing is received, or nobody gets it".to_owned()),
         false if !config.store.url.starts_with("postgres://") => Err("several nodes need PostgreSQL".to_owned()),
