@@ -225,6 +225,12 @@ impl Store for Sqlite {
 
     async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError> {
         let subscriber = subscriber.clone();
+        // Before anything of it can be claimed again: an old round would count the time for which it was disabled.
+        let mut after = Some(i64::MIN);
+        while let Some(behind) = after {
+            let subscriber = subscriber.clone();
+            after = self.writer()?.submit(true, move |tx| lanes::begin_rounds(tx, &subscriber, behind)).await?;
+        }
         let enable = move |tx: &mut Tx<'_>| {
             tx.memory.forget_subscribers();
             lanes::enable(tx, &subscriber, now)
