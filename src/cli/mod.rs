@@ -59,7 +59,7 @@ enum Command {
     Trace(trace::Options),
     /// Run kept webhooks through today's mapping again and repair what differs
     Replay(replay::Options),
-    /// List subscribers and resume one that was disabled
+    /// List and show subscribers, and resume one that was disabled
     Subscribers(subscribers::Options),
     /// List the processes that serve a store in a database
     Nodes(nodes::Options),

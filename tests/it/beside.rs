@@ -1,0 +1,41 @@
+//! What commands say beside a gateway: of subscribers and accounts that it knows or does not, of arguments that are
+//! wrong, of a store that is none.
+
+use crate::app::subscriber::{FakeSubscriber, Reaction};
+use crate::app::{Setup, TestApp, payload};
+use crate::cli::say;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
+    let subscriber = FakeSubscriber::start(&[Reaction::Status(410)]).await;
+    let app = TestApp::with(&subscriber).await;
+    app.accept(&payload("m1", "U1", "hello")).await;
+    app.until(|all| all[0].row.attempts == 1).await;
+    let file = app.config_file();
+    let config = ["--config", file.to_str().unwrap()];
+    let with = |words: &[&str]| say(&[words, &config].concat());
+
+    let shown = &with(&["subscribers", "show", "crm", "--json"]).json()[0];
+    assert_eq!(shown, &with(&["subscribers", "list", "--json"]).json()[0], "as in the list");
+    for (name, value) in [("id", "crm"), ("state", "disabled"), ("disabled_reason", "answered 410 Gone")] {
+        assert_eq!(shown[name], value);
+    }
+    assert_eq!((&shown["configured"], &shown["owed"], &shown["dead"]), (&true.into(), &2.into(), &0.into()));
+    assert!(shown["oldest_owed"].is_string() && shown["disabled_at"].is_string(), "{shown}");
+    let plain = with(&["subscribers", "show", "crm"]);
+    assert_eq!((plain.code, plain.out.lines().count()), (0, 8), "{}", plain.out);
+    assert!(plain.out.contains("answered 410 Gone"), "{}", plain.out);
+    let unknown = with(&["subscribers", "show", "nosuch"]);
+    assert_eq!((unknown.code, &*unknown.out, &*unknown.err), (1, "", "birdwire: there is no subscriber nosuch\n"));
+
+    // Whoever is not configured can be seen and enabled, and gets nothing all the same.
+    let app = app.restart(Setup::default()).await;
+    app.get("/livez").await;
+    let shown = &with(&["subscribers", "show", "crm", "--json"]).json()[0];
+    assert_eq!((&shown["configured"], &shown["owed"]), (&false.into(), &2.into()));
+    let enabled = with(&["subscribers", "enable", "crm"]);
+    assert_eq!(enabled.code, 0);
+    assert!(enabled.out.contains("not configured") && !enabled.out.contains("is enabled"), "{}", enabled.out);
+    assert_eq!(with(&["subscribers", "show", "crm", "--json"]).json()[0]["state"], "unconfigured");
+    app.finish().await;
+}
