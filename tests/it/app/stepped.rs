@@ -77,6 +77,7 @@ impl Bench {
             jitter: Box::new(|| 0.0),
             metrics: Metrics::new().unwrap(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
             unrecorded: Arc::default(),
         });
         Self { world, dispatcher, now }
@@ -361,6 +362,7 @@ fn running(bench: &Bench, unrecorded: usize, now: impl Fn() -> Timestamp + Send 
         jitter: Box::new(|| 0.0),
         metrics: Metrics::new().unwrap(),
         stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
         unrecorded: Arc::new(AtomicUsize::new(unrecorded)),
     })
 }
