@@ -11,6 +11,7 @@ mod lanes;
 mod memory;
 mod messages;
 mod outbox;
+mod private;
 mod reads;
 mod recent;
 mod replay;
@@ -131,17 +132,12 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let unusable =
         |detail: String, source: std::io::Error| StoreError::Unusable { detail, source: Some(Box::new(source)) };
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| unusable(format!("cannot make the folder {}", folder.display()), e))?;
+        private::folder(folder).map_err(|e| unusable(format!("cannot make the folder {}", folder.display()), e))?;
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = std::path::PathBuf::from(name);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
+    let file = private::open(File::options().create(true).truncate(false).write(true), &name)
         .map_err(|e| unusable(format!("cannot open {}", name.display()), e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
