@@ -28,6 +28,7 @@ use crate::telemetry;
 use crate::voipbin::Renderer;
 use crate::voipbin::sign::Signer;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -255,6 +256,7 @@ async fn run(
         trouble: Trouble::default(),
         draining: shutdown.drain.clone(),
     };
+    let address = listener.local_addr().ok();
     let limits = Limits {
         header_timeout: config.server.header_timeout,
         max_connections: config.server.max_connections,
@@ -281,6 +283,7 @@ async fn run(
         "janitor"
     });
 
+    announce(config, address);
     tokio::select! {
         // Every part ends when the drain begins: asked in any other order, that would look like a fault.
         biased;
@@ -322,6 +325,25 @@ async fn finish(
         () = &mut done => {}
         () = halt.cancelled() => tracing::warn!("halted"),
         () = tokio::time::sleep(LAST_WORDS) => tracing::warn!("lanes could not be given back"),
+    }
+}
+
+/// Says that the gateway serves, once it does.
+fn announce(config: &Config, address: Option<SocketAddr>) {
+    tracing::info!(
+        listen = %address.unwrap_or(config.server.listen),
+        accounts = config.accounts.len(),
+        subscribers = config.subscribers.len(),
+        version = env!("CARGO_PKG_VERSION"),
+        "birdwire serves"
+    );
+    for account in &config.accounts {
+        tracing::info!(
+            account.id = %account.account.id,
+            provider = account.provider,
+            url = account.registered_url(),
+            "webhooks are expected"
+        );
     }
 }
 

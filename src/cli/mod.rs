@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
         }
         Err(Failure::Failed(error)) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
-            anstream::eprintln!("birdwire: {error:#}");
+            anstream::eprintln!("birdwire: {}", explain(&error));
             ExitCode::FAILURE
         }
         Err(Failure::NotGood) => ExitCode::FAILURE,
@@ -185,6 +185,18 @@ async fn run(command: Command) -> Done {
         Command::Store(options) => store::run(options).await,
         Command::Version(options) => version::run(&options),
     }
+}
+
+/// What went wrong and why, each once: a cause often says again what the sentence about it has said.
+fn explain(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+    }
+    said
 }
 
 /// A document from a file, or from standard input for `-`.

@@ -4,6 +4,7 @@
 use crate::app::subscriber::{FakeSubscriber, Reaction};
 use crate::app::{Setup, TestApp, payload};
 use crate::cli::say;
+use std::fs;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
@@ -38,4 +39,22 @@ async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
     assert!(enabled.out.contains("not configured") && !enabled.out.contains("is enabled"), "{}", enabled.out);
     assert_eq!(with(&["subscribers", "show", "crm", "--json"]).json()[0]["state"], "unconfigured");
     app.finish().await;
+}
+
+#[test]
+fn a_gateway_that_does_not_serve_does_not_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.db");
+    fs::write(&store, "this is a text and no database at all, however long it may be".repeat(100)).unwrap();
+    let file = folder.path().join("birdwire.toml");
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://gw.example.com\"\n[store]\nurl = \"sqlite:{}\"\n",
+        store.display()
+    );
+    fs::write(&file, text).unwrap();
+    let said = say(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!(said.code, 1);
+    assert!(!said.err.contains("birdwire serves"), "{}", said.err);
+    assert_eq!(said.err.matches("file is not a database").count(), 1, "{}", said.err);
+    assert!(said.err.contains("store.db") && said.err.contains("SQLite's code 26"), "{}", said.err);
 }
