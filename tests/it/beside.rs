@@ -4,6 +4,7 @@
 use crate::app::subscriber::{FakeSubscriber, Reaction};
 use crate::app::{Setup, TestApp, payload};
 use crate::cli::say;
+use birdwire::domain::delivery::State;
 use std::fs;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,6 +39,23 @@ async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
     assert_eq!(enabled.code, 0);
     assert!(enabled.out.contains("not configured") && !enabled.out.contains("is enabled"), "{}", enabled.out);
     assert_eq!(with(&["subscribers", "show", "crm", "--json"]).json()[0]["state"], "unconfigured");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_about_no_message_is_traced_as_what_it_is() {
+    let subscriber = FakeSubscriber::good().await;
+    let app = TestApp::with(&subscriber).await;
+    app.accept(&payload("m1", "U1", "hello")).await;
+    let all = app.until(|all| all.iter().all(|d| d.row.state == State::Delivered)).await;
+    let created = all.iter().find(|d| d.row.event_type == "conversation_created").unwrap();
+    let id = created.row.event_id.to_string();
+    let traced = say(&["trace", &id, "--config", app.config_file().to_str().unwrap()]);
+    assert_eq!(traced.code, 0, "{}", traced.err);
+    let mapped = traced.out.lines().find(|line| line.contains(" mapped ")).unwrap();
+    let message = mapped.rsplit(' ').next().unwrap();
+    let head = traced.out.lines().next().unwrap();
+    assert_eq!(head, format!("an event about no message, which came with message {message}"));
     app.finish().await;
 }
 
