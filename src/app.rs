@@ -113,9 +113,12 @@ pub fn configure_basics(file: Option<&Path>) -> Result<Basics, Mistakes> {
 }
 
 fn sources(file: Option<&Path>) -> Sources<'_> {
-    // Variables that are no text are nobody's settings.
-    let env = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
-    Sources { file, env }
+    Sources { file, env: variables() }
+}
+
+/// The process's environment. Variables that are no text are nobody's settings.
+pub fn variables() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// Starts logging as configured.

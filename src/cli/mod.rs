@@ -22,7 +22,8 @@ mod trace;
 mod version;
 
 use crate::app;
-use crate::config::{Basics, Config, Mistakes};
+use crate::config::{self, Basics, Config, Mistakes};
+use crate::domain::secret::Secret;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -185,6 +186,21 @@ async fn run(command: Command) -> Done {
         Command::Store(options) => store::run(options).await,
         Command::Version(options) => version::run(&options),
     }
+}
+
+/// A URL of the command line.
+fn check_url(flag: &str, url: &str) -> Result<(), Failure> {
+    config::check_url(url).map_err(|what| Failure::Usage(format!("{flag}: the URL {what}")))
+}
+
+/// Secrets of the command line, by the rules of those in the file.
+fn secrets(
+    flag: &str,
+    texts: &[String],
+    read: impl Fn(&str, &[(String, String)]) -> Result<Secret, String>,
+) -> Result<Vec<Secret>, Failure> {
+    let variables = app::variables();
+    texts.iter().map(|text| read(text, &variables).map_err(|what| Failure::Usage(format!("{flag}: {what}")))).collect()
 }
 
 /// What went wrong and why, each once: a cause often says again what the sentence about it has said.

@@ -2,10 +2,11 @@
 //! wrong, of a store that is none.
 
 use crate::app::subscriber::{FakeSubscriber, Reaction};
-use crate::app::{Setup, TestApp, payload};
+use crate::app::{ACCOUNT, KEY, SECRET, Setup, TestApp, payload};
 use crate::cli::say;
 use birdwire::domain::delivery::State;
 use std::fs;
+use std::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
@@ -57,6 +58,53 @@ async fn an_event_about_no_message_is_traced_as_what_it_is() {
     let head = traced.out.lines().next().unwrap();
     assert_eq!(head, format!("an event about no message, which came with message {message}"));
     app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_the_command_line_are_those_of_the_file() {
+    let app = TestApp::bare().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    fs::write(&key, format!("{KEY}\n")).unwrap();
+    let body = folder.path().join("body.json");
+    fs::write(&body, payload("m1", "U1", "hello")).unwrap();
+    let url = format!("http://{}/v1.0/conversation/accounts/{ACCOUNT}", app.addr);
+    let send = |key: &str| {
+        let signed = &app.config.accounts[0].webhook_url;
+        say(&["send", "--provider", "bird", "--url", &url, "--sign-url", signed, "--key", key, body.to_str().unwrap()])
+    };
+    let taken = send(&format!("file:{}", key.display()));
+    assert_eq!((taken.code, &*taken.out), (0, "200\n"), "{}", taken.err);
+    for wrong in ["file:/nowhere/at/all", "env:BIRD WIRE", "env:NOT_SET_ANYWHERE", "", " "] {
+        let said = send(wrong);
+        assert_eq!((said.code, &*said.out), (64, ""), "{wrong:?}");
+        assert!(said.err.starts_with("birdwire: --key: "), "{}", said.err);
+    }
+    // The secret is looked at before the door is opened: this one is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for (secret, code) in [("whsec_bad", 64), ("", 64), ("env:NOT_SET_ANYWHERE", 64), (SECRET, 1), ("any text", 1)] {
+        let said = say(&["listen", "--addr", &addr, "--secret", secret]);
+        assert_eq!(said.code, code, "{secret:?}: {}", said.err);
+        assert_eq!(said.err.starts_with("birdwire: --secret: "), code == 64, "{}", said.err);
+        assert!(secret.is_empty() || !said.err.contains("whsec_bad"), "{}", said.err);
+    }
+    app.finish().await;
+}
+
+#[test]
+fn a_wrong_url_is_wrong_usage() {
+    for url in ["x", "ftp://x/", "http://", "http://a b/"] {
+        for words in [
+            &["send", "--provider", "bird", "--key", "k", "--url", url][..],
+            &["send", "--provider", "bird", "--key", "k", "--url", "http://127.0.0.1:1/", "--sign-url", url],
+            &["health", "--url", url],
+        ] {
+            let said = say(words);
+            assert_eq!((said.code, &*said.out), (64, ""), "{words:?}: {}", said.err);
+            assert!(said.err.contains("url: the URL "), "{}", said.err);
+        }
+    }
 }
 
 #[test]
