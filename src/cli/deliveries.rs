@@ -84,6 +84,11 @@ pub(super) async fn run(options: Options) -> Done {
 
 async fn list(options: ListOptions) -> Done {
     let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
+    if let Some(id) = &options.subscriber
+        && !store.subscribers().await?.iter().any(|subscriber| subscriber.id.0 == *id)
+    {
+        return Err(super::subscribers::unknown(id));
+    }
     let query = DeliveryQuery {
         state: options.state.as_deref().and_then(State::parse),
         subscriber: options.subscriber.map(SubscriberId),

@@ -2,11 +2,13 @@
 //! wrong, of a store that is none.
 
 use crate::app::subscriber::{FakeSubscriber, Reaction};
-use crate::app::{ACCOUNT, KEY, SECRET, Setup, TestApp, payload};
+use crate::app::{ACCOUNT, KEY, OTHER, SECRET, Setup, TestApp, payload};
 use crate::cli::say;
 use birdwire::domain::delivery::State;
 use std::fs;
 use std::net::TcpListener;
+
+const NOBODY: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9aff";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
@@ -40,6 +42,39 @@ async fn a_subscriber_is_shown_with_all_that_is_known_of_it() {
     assert_eq!(enabled.code, 0);
     assert!(enabled.out.contains("not configured") && !enabled.out.contains("is enabled"), "{}", enabled.out);
     assert_eq!(with(&["subscribers", "show", "crm", "--json"]).json()[0]["state"], "unconfigured");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_unknown_is_named() {
+    let subscriber = FakeSubscriber::good().await;
+    let app = TestApp::with(&subscriber).await;
+    app.accept(&payload("m1", "U1", "hello")).await;
+    let app = app.restart(Setup::default()).await;
+    app.get("/livez").await;
+    let file = app.config_file();
+    let other = file.with_file_name("fewer.toml");
+    // The first account is gone from it.
+    let text = fs::read_to_string(&file).unwrap();
+    let (head, accounts) = text.split_once("[[accounts]]").unwrap();
+    let (_, second) = accounts.split_once("[[accounts]]").unwrap();
+    fs::write(&other, format!("{head}[[accounts]]{second}")).unwrap();
+    let other = other.to_str().unwrap();
+    let file = file.to_str().unwrap();
+
+    for (words, code) in [
+        (["deliveries", "list", "--subscriber", "nosuch", "--config", file], 1),
+        (["replay", "--dry-run", "--account", NOBODY, "--config", file], 1),
+        // No longer configured, but known.
+        (["deliveries", "list", "--subscriber", "crm", "--config", file], 0),
+        (["replay", "--dry-run", "--account", ACCOUNT, "--config", other], 0),
+        // Configured, and nothing ever came.
+        (["replay", "--dry-run", "--account", OTHER, "--config", file], 0),
+    ] {
+        let said = say(&words);
+        assert_eq!((said.code, said.out.is_empty()), (code, code == 1), "{words:?}: {}", said.err);
+        assert_eq!(said.err.contains(words[3]), code == 1, "{words:?}: {}", said.err);
+    }
     app.finish().await;
 }
 
