@@ -4,6 +4,9 @@
 use crate::app::subscriber::{FakeSubscriber, Reaction};
 use crate::app::{ACCOUNT, KEY, OTHER, SECRET, Setup, TestApp, payload};
 use crate::cli::say;
+use crate::conformance::engines::Sqlite;
+use crate::conformance::notices::{notice, wants};
+use crate::conformance::world::{World, account, note};
 use birdwire::domain::delivery::State;
 use std::fs;
 use std::net::TcpListener;
@@ -93,6 +96,27 @@ async fn an_event_about_no_message_is_traced_as_what_it_is() {
     let head = traced.out.lines().next().unwrap();
     assert_eq!(head, format!("an event about no message, which came with message {message}"));
     app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_no_conversation_is_listed_without_one() {
+    let world = World::new(&Sqlite, &[wants("crm", &["*"])]).await;
+    world.say(account(1), vec![notice(&note("", "a"), "module")]).await;
+    world.write("U1", &["a"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("birdwire.toml");
+    fs::write(&file, format!("[store]\nurl = \"{}\"\n", world.place.url)).unwrap();
+    let config = ["--config", file.to_str().unwrap()];
+    let listed = say(&[&["deliveries", "list", "--json"][..], &config].concat()).json();
+    assert_eq!(listed.iter().map(|row| row["conversation"].is_null()).collect::<Vec<_>>(), [true, false, false]);
+    let id = listed[0]["id"].to_string();
+    for words in [&["deliveries", "list"][..], &["deliveries", "show", &id]] {
+        let said = say(&[words, &config].concat());
+        assert_eq!(said.code, 0, "{}", said.err);
+        let told: Vec<&str> = said.out.lines().filter(|line| !line.starts_with("body")).collect();
+        assert!(!told.join("\n").contains("00000000-0000-0000-0000-000000000000"), "{}", said.out);
+    }
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
