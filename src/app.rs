@@ -28,12 +28,17 @@ use crate::telemetry;
 use crate::voipbin::Renderer;
 use crate::voipbin::sign::Signer;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// How long attempts that were broken off may take to be recorded.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How often old rows are looked for, if nothing else is said.
 pub const JANITOR_EVERY: Duration = Duration::from_mins(1);
@@ -107,9 +112,12 @@ pub fn configure_basics(file: Option<&Path>) -> Result<Basics, Mistakes> {
 }
 
 fn sources(file: Option<&Path>) -> Sources<'_> {
-    // Variables that are no text are nobody's settings.
-    let env = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
-    Sources { file, env }
+    Sources { file, env: variables() }
+}
+
+/// The process's environment. Variables that are no text are nobody's settings.
+pub fn variables() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// Starts logging as configured.
@@ -250,13 +258,16 @@ async fn run(
         trouble: Trouble::default(),
         draining: shutdown.drain.clone(),
     };
+    let address = listener.local_addr().ok();
     let limits = Limits {
         header_timeout: config.server.header_timeout,
         max_connections: config.server.max_connections,
         drain_timeout: config.server.drain_timeout,
     };
     let ending = CancellationToken::new();
-    let dispatcher = Arc::new(dispatcher(config, store.clone(), clock.clone(), metrics, ending.clone())?);
+    let cut = CancellationToken::new();
+    let stops = (ending.clone(), cut.clone());
+    let dispatcher = Arc::new(dispatcher(config, store.clone(), clock.clone(), metrics, stops)?);
 
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     let drain = ending.clone();
@@ -274,6 +285,7 @@ async fn run(
         "janitor"
     });
 
+    announce(config, address);
     tokio::select! {
         // Every part ends when the drain begins: asked in any other order, that would look like a fault.
         biased;
@@ -291,14 +303,50 @@ async fn run(
         ended = parts.join_next() => return Err(AppError::Ended(ended.and_then(Result::ok).unwrap_or("gateway"))),
     }
     ending.cancel();
-    let finish = async { while parts.join_next().await.is_some() {} };
-    tokio::select! {
-        () = finish => tracing::info!("drained"),
-        () = tokio::time::sleep(config.server.drain_timeout) => tracing::warn!("the drain's time is up"),
-        () = shutdown.halt.cancelled() => tracing::warn!("halted"),
-    }
+    finish(&mut parts, config.server.drain_timeout, &cut, &shutdown.halt).await;
     parts.shutdown().await;
     Ok(())
+}
+
+/// Waits for the end of everything that is under way. When that takes too long, attempts are broken off, so that their lanes
+/// need not wait for the end of their leases.
+async fn finish(
+    parts: &mut JoinSet<&'static str>,
+    timeout: Duration,
+    cut: &CancellationToken,
+    halt: &CancellationToken,
+) {
+    let mut done = pin!(async { while parts.join_next().await.is_some() {} });
+    tokio::select! {
+        () = &mut done => return tracing::info!("drained"),
+        () = halt.cancelled() => return tracing::warn!("halted"),
+        () = tokio::time::sleep(timeout) => tracing::warn!("the drain's time is up"),
+    }
+    cut.cancel();
+    tokio::select! {
+        () = &mut done => {}
+        () = halt.cancelled() => tracing::warn!("halted"),
+        () = tokio::time::sleep(LAST_WORDS) => tracing::warn!("lanes could not be given back"),
+    }
+}
+
+/// Says that the gateway serves, once it does.
+fn announce(config: &Config, address: Option<SocketAddr>) {
+    tracing::info!(
+        listen = %address.unwrap_or(config.server.listen),
+        accounts = config.accounts.len(),
+        subscribers = config.subscribers.len(),
+        version = env!("CARGO_PKG_VERSION"),
+        "birdwire serves"
+    );
+    for account in &config.accounts {
+        tracing::info!(
+            account.id = %account.account.id,
+            provider = account.provider,
+            url = account.registered_url(),
+            "webhooks are expected"
+        );
+    }
 }
 
 /// Subscribers that the file no longer names keep what they are owed; somebody should know.
@@ -320,7 +368,7 @@ fn dispatcher(
     store: Arc<dyn Store>,
     clock: Clock,
     metrics: Metrics,
-    stop: CancellationToken,
+    (stop, cut): (CancellationToken, CancellationToken),
 ) -> Result<Dispatcher, AppError> {
     let delivery = &config.delivery;
     let sender = Sender::new(&delivery.allow_networks, delivery.attempt_timeout, delivery.concurrency)?;
@@ -341,6 +389,7 @@ fn dispatcher(
         jitter: Box::new(fastrand::f64),
         metrics,
         stop,
+        cut,
         unrecorded: Arc::default(),
     })
 }

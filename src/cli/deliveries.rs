@@ -84,6 +84,11 @@ pub(super) async fn run(options: Options) -> Done {
 
 async fn list(options: ListOptions) -> Done {
     let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
+    if let Some(id) = &options.subscriber
+        && !store.subscribers().await?.iter().any(|subscriber| subscriber.id.0 == *id)
+    {
+        return Err(super::subscribers::unknown(id));
+    }
     let query = DeliveryQuery {
         state: options.state.as_deref().and_then(State::parse),
         subscriber: options.subscriber.map(SubscriberId),
@@ -168,7 +173,8 @@ struct Row {
     state: &'static str,
     event: String,
     webhook_id: String,
-    conversation: String,
+    /// None of an event that is no conversation's.
+    conversation: Option<String>,
     sequence: i64,
     attempts: u32,
     replay: bool,
@@ -217,7 +223,7 @@ impl From<&DeliveryRow> for Row {
             state: row.state.as_str(),
             event: row.event_type.clone(),
             webhook_id: row.event_id.to_string(),
-            conversation: row.conversation.to_string(),
+            conversation: (!row.conversation.0.is_nil()).then(|| row.conversation.to_string()),
             sequence: row.sequence,
             attempts: row.attempts,
             replay: row.replay,
@@ -265,7 +271,7 @@ impl Columns for Row {
             self.state.to_owned(),
             self.event.clone(),
             self.webhook_id.clone(),
-            self.conversation.clone(),
+            self.conversation.clone().unwrap_or_default(),
             if self.replay { format!("{} replay", self.sequence) } else { self.sequence.to_string() },
             self.attempts.to_string(),
             self.created_at.clone(),

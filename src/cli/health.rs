@@ -20,7 +20,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(options: Options) -> Done {
     let url = match options.url {
-        Some(url) => url,
+        Some(url) => {
+            super::check_url("--url", &url)?;
+            url
+        }
         None => format!("http://{}/readyz", reachable(options.config.load_basics()?.server.listen)),
     };
     let response =

@@ -2,6 +2,7 @@
 
 use super::{Done, output};
 use crate::app;
+use crate::config;
 use crate::domain::secret::Secret;
 use crate::domain::time::{Clock, Timestamp};
 use crate::http::receiver::{self, Received};
@@ -21,7 +22,7 @@ pub(super) struct Options {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:9090")]
     addr: SocketAddr,
-    /// The subscriber's secret, literal or env:NAME; several while rotating
+    /// The subscriber's secret, literal, env:NAME or file:PATH; several while rotating
     #[arg(long)]
     secret: Vec<String>,
     /// As JSON lines
@@ -36,14 +37,7 @@ pub(super) const LIMITS: Limits =
     Limits { header_timeout: Duration::from_secs(10), max_connections: 256, drain_timeout: Duration::from_secs(1) };
 
 pub(super) async fn run(options: Options) -> Done {
-    let mut secrets = Vec::with_capacity(options.secret.len());
-    for text in &options.secret {
-        secrets.push(Secret::new(match text.strip_prefix("env:") {
-            Some(name) => std::env::var(name)
-                .map_err(|_| super::Failure::Usage(format!("--secret: there is no variable {name}")))?,
-            None => text.clone(),
-        }));
-    }
+    let secrets = super::secrets("--secret", &options.secret, config::subscriber_secret)?;
     let listener =
         TcpListener::bind(options.addr).await.with_context(|| format!("--addr: cannot listen on {}", options.addr))?;
     anstream::eprintln!("listening on http://{}/", listener.local_addr()?);

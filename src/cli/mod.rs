@@ -22,7 +22,8 @@ mod trace;
 mod version;
 
 use crate::app;
-use crate::config::{Basics, Config, Mistakes};
+use crate::config::{self, Basics, Config, Mistakes};
+use crate::domain::secret::Secret;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,7 +60,7 @@ enum Command {
     Trace(trace::Options),
     /// Run kept webhooks through today's mapping again and repair what differs
     Replay(replay::Options),
-    /// List subscribers and resume one that was disabled
+    /// List and show subscribers, and resume one that was disabled
     Subscribers(subscribers::Options),
     /// List the processes that serve a store in a database
     Nodes(nodes::Options),
@@ -159,7 +160,7 @@ pub fn main() -> ExitCode {
         }
         Err(Failure::Failed(error)) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
-            anstream::eprintln!("birdwire: {error:#}");
+            anstream::eprintln!("birdwire: {}", explain(&error));
             ExitCode::FAILURE
         }
         Err(Failure::NotGood) => ExitCode::FAILURE,
@@ -185,6 +186,33 @@ async fn run(command: Command) -> Done {
         Command::Store(options) => store::run(options).await,
         Command::Version(options) => version::run(&options),
     }
+}
+
+/// A URL of the command line.
+fn check_url(flag: &str, url: &str) -> Result<(), Failure> {
+    config::check_url(url).map_err(|what| Failure::Usage(format!("{flag}: the URL {what}")))
+}
+
+/// Secrets of the command line, by the rules of those in the file.
+fn secrets(
+    flag: &str,
+    texts: &[String],
+    read: impl Fn(&str, &[(String, String)]) -> Result<Secret, String>,
+) -> Result<Vec<Secret>, Failure> {
+    let variables = app::variables();
+    texts.iter().map(|text| read(text, &variables).map_err(|what| Failure::Usage(format!("{flag}: {what}")))).collect()
+}
+
+/// What went wrong and why, each once: a cause often says again what the sentence about it has said.
+fn explain(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+    }
+    said
 }
 
 /// A document from a file, or from standard input for `-`.

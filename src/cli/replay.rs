@@ -47,6 +47,13 @@ pub(super) async fn run(options: Options) -> Done {
     let clock = app::system_clock();
     let access = if options.dry_run { Access::Read } else { Access::Write };
     let store = app::open_store(&config.store, access, &clock).await?;
+    if let Some(account) = order.account
+        && !config.accounts.iter().any(|known| known.account.id == account)
+        // One that is no longer configured may have left webhooks behind.
+        && !store.accounts().await?.contains(&account)
+    {
+        return Err(Failure::Failed(anyhow::anyhow!("there is no account {account}")));
+    }
     let interests = config.subscribers.iter().map(|s| s.interest.clone()).collect();
     let ingest = app::ingest(store.clone(), config.record_format, interests, app::accounts(&config)?);
     let mut printed = Ok(());

@@ -3,7 +3,7 @@
 use super::{Done, Failure, output, read_document};
 use crate::adapter;
 use crate::app;
-use crate::domain::secret::Secret;
+use crate::config;
 use anyhow::Context;
 use clap::Args;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub(super) struct Options {
     /// Where to post
     #[arg(long)]
     url: String,
-    /// The signing key, literal or env:NAME
+    /// The signing key, literal, env:NAME or file:PATH
     #[arg(long)]
     key: String,
     /// The URL that is signed, when it is not the one posted to
@@ -32,15 +32,18 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(options: Options) -> Done {
     let provider = provider(&options.provider)?;
-    let key = match options.key.strip_prefix("env:") {
-        Some(name) => std::env::var(name).map_err(|_| Failure::Usage(format!("--key: there is no variable {name}")))?,
-        None => options.key,
-    };
+    super::check_url("--url", &options.url)?;
+    if let Some(url) = &options.sign_url {
+        super::check_url("--sign-url", url)?;
+    }
+    let keys = super::secrets("--key", std::slice::from_ref(&options.key), config::secret)?;
     let body = read_document(&options.file)?;
     let signed_url = options.sign_url.as_ref().unwrap_or(&options.url);
     let mut request = client(TIMEOUT)?.post(&options.url);
-    for (name, value) in (provider.sign)(&Secret::new(key), signed_url, &body, (app::system_clock())()) {
-        request = request.header(name, value);
+    for key in &keys {
+        for (name, value) in (provider.sign)(key, signed_url, &body, (app::system_clock())()) {
+            request = request.header(name, value);
+        }
     }
     let response = request.body(body).send().await.with_context(|| format!("{} does not answer", options.url))?;
     output::line(response.status().as_str())?;

@@ -57,16 +57,6 @@ pub(super) async fn run(options: Options) -> Done {
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("server.listen: cannot listen on {}", config.server.listen))?;
-    tracing::info!(
-        listen = %listener.local_addr()?,
-        accounts = config.accounts.len(),
-        subscribers = config.subscribers.len(),
-        version = env!("CARGO_PKG_VERSION"),
-        "birdwire serves"
-    );
-    for account in &config.accounts {
-        tracing::info!(account.id = %account.account.id, provider = account.provider, url = account.registered_url(), "webhooks are expected");
-    }
     let clock = options.clock_offset.map_or_else(app::system_clock, Offset::clock);
     if let Some(Offset { by, back }) = options.clock_offset {
         tracing::warn!(by = ?by, back, "the clock is wrong on purpose: this is a test");

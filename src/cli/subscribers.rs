@@ -1,11 +1,12 @@
-//! `birdwire subscribers list|enable`
+//! `birdwire subscribers list|show|enable`
 
 use super::output::{Columns, Form, Listing, line, time};
 use super::{ConfigArgs, Done, Failure};
 use crate::app;
 use crate::domain::route::SubscriberId;
-use crate::store::Access;
+use crate::domain::time::Timestamp;
 use crate::store::listing::Backlog;
+use crate::store::{Access, Store, StoreError};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub(super) struct Options {
 enum Command {
     /// List subscribers with what they are owed
     List(ListOptions),
+    /// Show one subscriber: whether it is configured, why it is disabled, what it is owed
+    Show(ShowOptions),
     /// Resume a subscriber that was disabled; what it is owed is delivered
     Enable(EnableOptions),
 }
@@ -33,6 +36,17 @@ struct ListOptions {
 }
 
 #[derive(Args)]
+struct ShowOptions {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The subscriber's id
+    id: String,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct EnableOptions {
     #[command(flatten)]
     config: ConfigArgs,
@@ -41,27 +55,63 @@ struct EnableOptions {
 }
 
 pub(super) async fn run(options: Options) -> Done {
-    let clock = app::system_clock();
     match options.command {
-        Command::List(options) => {
-            let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &clock).await?;
-            let mut listing = Listing::new::<Row>(Form::choose(options.json));
-            for backlog in store.backlog().await? {
-                listing.print(&Row::from(&backlog))?;
-            }
-            listing.finish().map_err(Failure::from)
-        }
-        Command::Enable(options) => {
-            let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock).await?;
-            let known = store.enable(&SubscriberId(options.id.clone()), clock()).await;
-            store.close().await;
-            if known? {
-                line(&format!("{} is enabled", options.id)).map_err(Failure::from)
-            } else {
-                Err(Failure::Failed(anyhow::anyhow!("there is no subscriber {}", options.id)))
-            }
+        Command::List(options) => list(options).await,
+        Command::Show(options) => show(options).await,
+        Command::Enable(options) => enable(options).await,
+    }
+}
+
+async fn list(options: ListOptions) -> Done {
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
+    let mut listing = Listing::new::<Row>(Form::choose(options.json));
+    for backlog in store.backlog().await? {
+        listing.print(&Row::from(&backlog))?;
+    }
+    listing.finish().map_err(Failure::from)
+}
+
+async fn show(options: ShowOptions) -> Done {
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Read, &app::system_clock()).await?;
+    let found = store.backlog().await?.into_iter().find(|backlog| backlog.subscriber.id.0 == options.id);
+    let row = Row::from(&found.ok_or_else(|| unknown(&options.id))?);
+    if options.json {
+        line(&serde_json::to_string(&row)?)?;
+        return Ok(());
+    }
+    for (name, value) in row.lines() {
+        line(&format!("{name:<13} {value}"))?;
+    }
+    Ok(())
+}
+
+async fn enable(options: EnableOptions) -> Done {
+    let clock = app::system_clock();
+    let store = app::open_store(&options.config.load_basics()?.store, Access::Write, &clock).await?;
+    let id = SubscriberId(options.id);
+    let done = resume(&*store, &id, clock()).await;
+    store.close().await;
+    match done? {
+        None => Err(unknown(&id.0)),
+        Some(true) => line(&format!("{} is enabled", id.0)).map_err(Failure::from),
+        Some(false) => {
+            line(&format!("{} is not disabled any more, but it is not configured: it gets nothing until it is", id.0))
+                .map_err(Failure::from)
         }
     }
+}
+
+/// Whether it is configured, if there is such a subscriber.
+async fn resume(store: &dyn Store, id: &SubscriberId, now: Timestamp) -> Result<Option<bool>, StoreError> {
+    if !store.enable(id, now).await? {
+        return Ok(None);
+    }
+    let subscribers = store.subscribers().await?;
+    Ok(subscribers.into_iter().find(|subscriber| subscriber.id == *id).map(|subscriber| subscriber.configured))
+}
+
+pub(super) fn unknown(id: &str) -> Failure {
+    Failure::Failed(anyhow::anyhow!("there is no subscriber {id}"))
 }
 
 #[derive(Serialize)]
@@ -93,6 +143,22 @@ impl From<&Backlog> for Row {
             disabled_at: subscriber.disabled.as_ref().map(|(at, _)| time(*at)),
             disabled_reason: subscriber.disabled.as_ref().map(|(_, why)| why.clone()),
         }
+    }
+}
+
+impl Row {
+    /// Everything that is known of it, by name.
+    fn lines(&self) -> [(&'static str, String); 8] {
+        [
+            ("id", self.id.clone()),
+            ("state", self.state.to_owned()),
+            ("configured", if self.configured { "yes" } else { "no" }.to_owned()),
+            ("owed", self.owed.to_string()),
+            ("oldest owed", self.oldest_owed.clone().unwrap_or_default()),
+            ("dead", self.dead.to_string()),
+            ("disabled", self.disabled_at.clone().unwrap_or_default()),
+            ("why", self.disabled_reason.clone().unwrap_or_default()),
+        ]
     }
 }
 

@@ -113,7 +113,11 @@ fn head(trace: &Trace) -> String {
             m.account,
             m.tm_delete.map_or_else(String::new, |at| format!(", taken back at {}", time(at)))
         ),
-        None => "an event that became no message".to_owned(),
+        // What was asked for is an event downstream of its own, such as a new conversation; a message came with it.
+        None => match trace.received.iter().find_map(|row| row.message) {
+            Some(message) => format!("an event about no message, which came with message {message}"),
+            None => "an event that became no message".to_owned(),
+        },
     }
 }
 

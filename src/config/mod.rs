@@ -19,6 +19,8 @@ mod url;
 
 pub use mistakes::{Mistake, Mistakes};
 pub use read::duration;
+pub use secrets::{secret, subscriber_secret};
+pub use url::check_url;
 
 use crate::domain::account::Account;
 use crate::domain::delivery::Order;

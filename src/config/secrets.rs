@@ -9,6 +9,19 @@ use std::path::PathBuf;
 /// No key or token is longer; whatever is, is another file.
 const LARGEST_FILE: u64 = 64 * 1024;
 
+/// A secret of the command line, as the file has it: literal, `env:NAME` or `file:PATH`, and not empty. The message does not
+/// hold its value.
+pub fn secret(text: &str, variables: &[(String, String)]) -> Result<Secret, String> {
+    Vault { variables, folder: PathBuf::new() }.look_up(text)
+}
+
+/// The same of one that signs as a subscriber's does.
+pub fn subscriber_secret(text: &str, variables: &[(String, String)]) -> Result<Secret, String> {
+    let secret = secret(text, variables)?;
+    super::subscribers::webhook_key(&secret)?;
+    Ok(secret)
+}
+
 /// Where secrets are looked up.
 pub(super) struct Vault<'a> {
     /// All environment variables.

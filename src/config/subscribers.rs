@@ -169,7 +169,7 @@ fn secrets(leaf: Leaf, vault: &Vault<'_>, notes: &mut Notes) -> Result<Vec<Secre
 }
 
 /// Standard Webhooks' form, where it is used, must be that form: receivers decode it.
-fn webhook_key(secret: &Secret) -> Result<(), &'static str> {
+pub(super) fn webhook_key(secret: &Secret) -> Result<(), &'static str> {
     match secret.expose().strip_prefix("whsec_").map(|encoded| STANDARD.decode(encoded)) {
         None => Ok(()),
         Some(Ok(key)) if (24..=64).contains(&key.len()) => Ok(()),

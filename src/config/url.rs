@@ -32,6 +32,11 @@ pub(super) enum Host {
     Name,
 }
 
+/// Says what is wrong with a URL of the command line, by the rules of those in the file.
+pub fn check_url(text: &str) -> Result<(), &'static str> {
+    parse(text).map(drop)
+}
+
 /// Takes a URL apart. The error says what would be right and does not quote the URL, which may hold a secret.
 pub(super) fn parse(text: &str) -> Result<Url<'_>, &'static str> {
     let (https, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {

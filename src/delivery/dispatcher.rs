@@ -48,6 +48,8 @@ pub struct Dispatcher {
     pub metrics: Metrics,
     /// Set when no new work should be begun.
     pub stop: CancellationToken,
+    /// Set when what is under way is waited for no longer: attempts are broken off and their lanes given back.
+    pub cut: CancellationToken,
     /// Attempts whose recording fails at the moment. While there are any, nothing is claimed: their leases may run
     /// out, and claiming those lanes again would send again what was sent.
     pub unrecorded: Arc<AtomicUsize>,

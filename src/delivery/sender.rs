@@ -72,16 +72,37 @@ impl Sender {
         subscriber: &Subscriber,
         conversation: ConversationId,
         owed: &mut Owed,
-        (now, began): (Timestamp, Instant),
+        began: (Timestamp, Instant),
     ) -> Answer {
-        let Some(request) = request(subscriber, conversation, owed, now) else { return Answer::Fault(Fault::Broken) };
+        let answer = self.attempt_unless(subscriber, conversation, owed, began, std::future::pending()).await;
+        answer.unwrap_or(Answer::Fault(Fault::Broken))
+    }
+
+    /// The same, unless `cut` comes before there is an answer. The connection is closed then, so nothing more is written.
+    pub(super) async fn attempt_unless(
+        &self,
+        subscriber: &Subscriber,
+        conversation: ConversationId,
+        owed: &mut Owed,
+        (now, began): (Timestamp, Instant),
+        cut: impl Future<Output = ()>,
+    ) -> Option<Answer> {
+        let Some(request) = request(subscriber, conversation, owed, now) else {
+            return Some(Answer::Fault(Fault::Broken));
+        };
         // The deadline covers everything up to the answer's head, and the reading of its body; but a body that is cut
         // off takes nothing back from what the head said.
         let end = began + self.deadline;
-        match exchange(&subscriber.receiver, request, end).await {
+        let exchanged = tokio::select! {
+            // An answer that is there counts.
+            biased;
+            exchanged = exchange(&subscriber.receiver, request, end) => exchanged,
+            () = cut => return None,
+        };
+        Some(match exchanged {
             Ok((connection, response)) => read(&subscriber.receiver, connection, response, end).await,
             Err(fault) => Answer::Fault(fault),
-        }
+        })
     }
 }
 

@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// turns of many lanes find it in memory; every turn costs a claim.
 const TURN: u32 = 16;
 
+/// What is recorded of an attempt that was broken off: as when the process ends in it.
+const CUT_SHORT: &str = "unknown outcome";
+
 impl Dispatcher {
     /// Works on one lane until it has to wait, is empty, is lost, or has had its turn.
     pub(super) async fn work(
@@ -86,8 +89,20 @@ impl Dispatcher {
     ) -> (Attempt, bool) {
         let name = &subscriber.id.0;
         let started_at = (self.clock)();
-        let answer = self.sender.attempt(subscriber, conversation, owed, (started_at, began)).await;
+        let began = (started_at, began);
+        let answer = self.sender.attempt_unless(subscriber, conversation, owed, began, self.cut.cancelled()).await;
         let ended_at = (self.clock)();
+        let counted = &subscriber.counted;
+        counted.seconds.observe(ended_at.since(started_at).as_secs_f64());
+        let Some(answer) = answer else {
+            counted.retried.inc();
+            // Whoever goes on with the lane makes the attempt again at once, and judges it.
+            let (status, verdict) = (None, Verdict::Retry { due: ended_at });
+            let delivery = owed.delivery;
+            let attempt =
+                Attempt { lease, delivery, started_at, ended_at, status, reason: CUT_SHORT, verdict, extend: None };
+            return (attempt, false);
+        };
         let situation = Situation {
             failures: owed.failures,
             first_attempt: owed.first_attempt.unwrap_or(started_at),
@@ -95,8 +110,6 @@ impl Dispatcher {
             jitter: (self.jitter)(),
         };
         let outcome = judge(&answer, situation, &subscriber.backoff);
-        let counted = &subscriber.counted;
-        counted.seconds.observe(ended_at.since(started_at).as_secs_f64());
         match outcome.verdict {
             Verdict::Delivered => {
                 worked.delivered += 1;

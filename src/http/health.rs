@@ -86,6 +86,12 @@ fn gauge(gateway: &Gateway, backlog: &Backlog) {
     let age = backlog.oldest.map_or(Duration::ZERO, |oldest| (gateway.clock)().since(oldest));
     metrics.owed.with_label_values(&name).set(whole(backlog.owed));
     metrics.dead.with_label_values(&name).set(whole(backlog.dead));
-    metrics.oldest_owed.with_label_values(&name).set(whole(age.as_secs()));
-    metrics.disabled.with_label_values(&name).set(i64::from(backlog.subscriber.disabled.is_some()));
+    if backlog.subscriber.configured {
+        metrics.oldest_owed.with_label_values(&name).set(whole(age.as_secs()));
+        metrics.disabled.with_label_values(&name).set(i64::from(backlog.subscriber.disabled.is_some()));
+    } else {
+        // Nothing is sent to it on purpose, and nobody wants to be woken for that. There may be no series to remove.
+        metrics.oldest_owed.remove_label_values(&name).ok();
+        metrics.disabled.remove_label_values(&name).ok();
+    }
 }

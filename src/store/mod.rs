@@ -57,8 +57,8 @@ pub trait Store: Send + Sync {
     /// Stops delivering to a subscriber; what it is owed stays owed. Says whether there is such a subscriber.
     async fn disable(&self, subscriber: &SubscriberId, why: String, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Resumes delivering to a subscriber, and makes everything that waits for another try due at once. Says whether
-    /// there is such a subscriber.
+    /// Resumes delivering to a subscriber, and makes everything that waits for another try due at once, with all the time
+    /// that a first attempt has. Says whether there is such a subscriber.
     async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Owes deliveries again, out of order and marked. Those that are still owed become due at once instead.

@@ -255,6 +255,31 @@ async fn hurry(session: &Session, clock: Option<i64>, deliveries: &[i64]) -> Res
     Ok(())
 }
 
+/// What is pending of a subscriber and was attempted, with its lane: heads only, one in each lane at most. What is owed has
+/// a table of its own, which is gone through once; an index on this would make every retry dearer.
+const ATTEMPTED: &str = "
+    SELECT d.id, d.lane FROM deliveries d JOIN subscribers s ON s.id = d.subscriber
+    WHERE s.name = $1 AND d.state = 0 AND d.first_at IS NOT NULL";
+
+/// Begins a new round of attempts for what is pending of a subscriber and was attempted, some at a time.
+async fn begin_rounds(session: &Session, subscriber: &str) -> Result<(), Failure> {
+    let attempted: Vec<(i64, i64)> =
+        session.query(ATTEMPTED, &[&subscriber]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for some in attempted.chunks(usize::try_from(CHUNK).unwrap_or(usize::MAX)) {
+        let (deliveries, lanes): (Vec<i64>, Vec<i64>) = some.iter().copied().unzip();
+        session.batch_execute("BEGIN").await?;
+        session.execute(LOCK, &[&lanes]).await?;
+        session
+            .execute(
+                "UPDATE deliveries SET round_start = attempts, first_at = NULL WHERE id = ANY($1) AND state = 0",
+                &[&deliveries],
+            )
+            .await?;
+        session.batch_execute("COMMIT").await?;
+    }
+    Ok(())
+}
+
 /// Resumes a subscriber; what waits for another try is due at once. Says whether there is such a subscriber.
 pub(super) async fn enable(
     database: &Database,
@@ -263,6 +288,8 @@ pub(super) async fn enable(
     at: Timestamp,
 ) -> Result<bool, Failure> {
     let clock = database.clock(at);
+    // Before anything of it can be claimed again: an old round would count the time for which it was disabled.
+    begin_rounds(session, subscriber).await?;
     let changed = session
         .execute("UPDATE subscribers SET disabled_at = NULL, disabled_reason = NULL WHERE name = $1", &[&subscriber])
         .await?;

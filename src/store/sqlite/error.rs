@@ -46,9 +46,22 @@ pub(super) fn explain(error: &Error) -> String {
 }
 
 pub(super) fn unavailable(error: Error) -> StoreError {
-    StoreError::Unavailable { detail: explain(&error), source: Some(Box::new(error)) }
+    StoreError::Unavailable { detail: explain(&error), source: Some(cause(error)) }
 }
 
 pub(super) fn unusable(what: &str, error: Error) -> StoreError {
-    StoreError::Unusable { detail: format!("{what}: {}", explain(&error)), source: Some(Box::new(error)) }
+    StoreError::Unusable { detail: format!("{what}: {}", explain(&error)), source: Some(cause(error)) }
 }
+
+/// What a sentence leaves out: of SQLite's own errors, whose texts say twice over what was said, only the number.
+fn cause(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        Error::SqliteFailure(failure, _) => Box::new(Code(failure.extended_code)),
+        other => Box::new(other),
+    }
+}
+
+/// One of the numbers that SQLite documents.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite's code {0}")]
+struct Code(i32);

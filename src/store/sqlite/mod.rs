@@ -11,6 +11,7 @@ mod lanes;
 mod memory;
 mod messages;
 mod outbox;
+mod private;
 mod reads;
 mod recent;
 mod replay;
@@ -131,17 +132,12 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let unusable =
         |detail: String, source: std::io::Error| StoreError::Unusable { detail, source: Some(Box::new(source)) };
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| unusable(format!("cannot make the folder {}", folder.display()), e))?;
+        private::folder(folder).map_err(|e| unusable(format!("cannot make the folder {}", folder.display()), e))?;
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = std::path::PathBuf::from(name);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
+    let file = private::open(File::options().create(true).truncate(false).write(true), &name)
         .map_err(|e| unusable(format!("cannot open {}", name.display()), e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -225,6 +221,12 @@ impl Store for Sqlite {
 
     async fn enable(&self, subscriber: &SubscriberId, now: Timestamp) -> Result<bool, StoreError> {
         let subscriber = subscriber.clone();
+        // Before anything of it can be claimed again: an old round would count the time for which it was disabled.
+        let mut after = Some(i64::MIN);
+        while let Some(behind) = after {
+            let subscriber = subscriber.clone();
+            after = self.writer()?.submit(true, move |tx| lanes::begin_rounds(tx, &subscriber, behind)).await?;
+        }
         let enable = move |tx: &mut Tx<'_>| {
             tx.memory.forget_subscribers();
             lanes::enable(tx, &subscriber, now)

@@ -1,6 +1,7 @@
 //! Opening a database file: durability settings, engine version, schema version.
 
 use super::error::unusable;
+use super::private;
 use crate::domain::time::Timestamp;
 use crate::store::{Access, StoreError};
 use rusqlite::config::DbConfig;
@@ -53,6 +54,9 @@ pub(super) fn connect(path: &Path, access: Access, now: Timestamp) -> Result<Con
             Access::Serve => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
     let what = format!("cannot open {}", path.display());
+    if access == Access::Serve {
+        private::make(path).map_err(|e| StoreError::Unusable { detail: what.clone(), source: Some(Box::new(e)) })?;
+    }
     let mut connection = Connection::open_with_flags(path, flags).map_err(|e| unusable(&what, e))?;
     configure(&connection, access).map_err(|e| unusable(&what, e))?;
     if access == Access::Serve {

@@ -8,6 +8,7 @@ use birdwire::domain::secret::Secret;
 use birdwire::domain::time::Timestamp;
 use birdwire::store::listing::ReplayOf;
 use birdwire::voipbin::sign::{verify_standard, verify_voipbin};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The text of a message; empty for an event of a conversation.
@@ -172,6 +173,26 @@ async fn gone_means_disabled_until_somebody_enables_it_again() {
         subscriber.next().await;
     }
     app.until(|all| all.iter().all(|d| d.row.state == State::Delivered)).await;
+    app.finish().await;
+}
+
+/// Whoever was removed on purpose wakes nobody; that something is kept for it is still to be seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_is_not_configured_raises_no_alarm() {
+    let subscriber = FakeSubscriber::start(&[Reaction::Status(410)]).await;
+    let app = TestApp::with(&subscriber).await;
+    app.accept(&payload("m1", "U1", "hello")).await;
+    app.until(|all| all[0].row.attempts == 1).await;
+    let series = ["disabled", "oldest_owed_seconds", "owed"].map(|name| match name {
+        "disabled" => "birdwire_subscriber_disabled{subscriber=\"crm\"}".to_owned(),
+        name => format!("birdwire_{name}{{subscriber=\"crm\"}}"),
+    });
+    let told = |metrics: &BTreeMap<String, f64>| series.each_ref().map(|name| metrics.contains_key(name));
+    assert_eq!(told(&app.metrics().await), [true; 3]);
+    let app = app.restart(Setup::default()).await;
+    let metrics = app.metrics().await;
+    assert_eq!(told(&metrics), [false, false, true]);
+    assert!((metrics[&series[2]] - 2.0).abs() < 0.1);
     app.finish().await;
 }
 

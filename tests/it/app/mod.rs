@@ -47,6 +47,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) delivery: &'a str,
     /// `[[subscribers]]`.
     pub(crate) subscribers: String,
+    /// `store.url`; empty is a file of its own.
+    pub(crate) store: &'a str,
 }
 
 /// A `[[subscribers]]` block.
@@ -79,13 +81,14 @@ impl TestApp {
     }
 
     async fn start_in(folder: TempDir, setup: Setup<'_>) -> Self {
+        let own = format!("sqlite:{}", folder.path().join("store.db").display());
         let text = format!(
             r#"[server]
 public_url = "https://gw.example.com"
 {server}
 
 [store]
-url = "sqlite:{db}"
+url = "{store}"
 
 [delivery]
 allow_networks = ["127.0.0.0/8"]
@@ -110,7 +113,7 @@ signing_keys = ["other-{KEY}"]
 
 {subscribers}"#,
             server = setup.server,
-            db = folder.path().join("store.db").display(),
+            store = if setup.store.is_empty() { &own } else { setup.store },
             delivery = setup.delivery,
             subscribers = setup.subscribers,
         );
@@ -213,6 +216,11 @@ signing_keys = ["other-{KEY}"]
     /// Ends the gateway and starts another one on the same store.
     pub(crate) async fn restart(mut self, setup: Setup<'_>) -> Self {
         self.end().await;
+        self.again(setup).await
+    }
+
+    /// Starts another one on the store of one that has ended.
+    async fn again(mut self, setup: Setup<'_>) -> Self {
         let folder = self.folder.take().expect("it has a folder");
         Self::start_in(folder, setup).await
     }

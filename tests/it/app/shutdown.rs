@@ -3,6 +3,8 @@
 use super::client::answer;
 use super::subscriber::{FakeSubscriber, Reaction};
 use super::{PATIENCE, Setup, TestApp, block, payload};
+use crate::conformance::Engine;
+use crate::conformance::servers::Postgres;
 use birdwire::domain::delivery::State;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
@@ -71,13 +73,42 @@ async fn what_cannot_finish_is_cut_off_and_taken_up_again() {
     .await;
     app.accept(&payload("m1", "U1", "hello")).await;
     let cut = subscriber.next().await;
-    let app = app.restart(Setup { subscribers, ..Setup::default() }).await;
+    let mut app = app;
+    app.end().await;
+    let left = &app.deliveries().await[0];
+    assert_eq!((left.row.state, left.row.attempts), (State::Pending, 1), "its lane was given back");
+    let app = app.again(Setup { subscribers, ..Setup::default() }).await;
     let again = subscriber.next().await;
     assert_eq!(again.header("webhook-id"), cut.header("webhook-id"), "so that the subscriber can tell");
     let done = app.until(|all| all.iter().all(|d| d.row.state == State::Delivered)).await;
     let reasons: Vec<&str> = done[0].attempts.iter().map(|a| &*a.reason).collect();
     assert_eq!(reasons, ["unknown outcome", "delivered"]);
     app.finish().await;
+}
+
+/// Whoever goes on does not wait for the end of a lease of somebody who ended in good order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_finish_is_taken_up_by_another_node_at_once() {
+    let place = Postgres.place();
+    let mut subscriber = FakeSubscriber::start(&[Reaction::Hang]).await;
+    let setup = |server| Setup {
+        server,
+        // Longer than anybody here is patient.
+        delivery: "lease = \"10m\"",
+        subscribers: block("crm", &subscriber.url("/"), ""),
+        store: &place.url,
+    };
+    let first = TestApp::start(setup("drain_timeout = \"200ms\"")).await;
+    first.accept(&payload("m1", "U1", "hello")).await;
+    let second = TestApp::start(setup("")).await;
+    let cut = subscriber.next().await;
+    first.finish().await;
+    let again = subscriber.next().await;
+    assert_eq!(again.header("webhook-id"), cut.header("webhook-id"), "the same one, before the next of its lane");
+    let done = second.until(|all| all.iter().all(|d| d.row.state == State::Delivered)).await;
+    let reasons: Vec<&str> = done[0].attempts.iter().map(|a| &*a.reason).collect();
+    assert_eq!(reasons, ["unknown outcome", "delivered"]);
+    second.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

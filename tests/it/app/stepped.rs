@@ -77,6 +77,7 @@ impl Bench {
             jitter: Box::new(|| 0.0),
             metrics: Metrics::new().unwrap(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
             unrecorded: Arc::default(),
         });
         Self { world, dispatcher, now }
@@ -221,6 +222,28 @@ async fn gone_disables_and_enabling_resumes() {
     bench.end().await;
 }
 
+/// What waits for a disabled subscriber loses none of its time, and nothing of its order.
+#[tokio::test]
+async fn time_spent_disabled_gives_nothing_up() {
+    let mut subscriber =
+        FakeSubscriber::start(&[Reaction::Status(500), Reaction::Status(410), Reaction::Status(503)]).await;
+    let give_up_after = Duration::from_secs(10);
+    let bench = Bench::new(Terms { give_up_after, ..Terms::new(subscriber.url("/")) }).await;
+    bench.world.write("U1", &["a", "b"]).await;
+    assert_eq!(bench.one(0).await, retry(1));
+    bench.one(1).await;
+    assert_eq!(bench.step(1000).await, [], "it is disabled");
+    bench.world.store.enable(&SubscriberId("crm".to_owned()), at(1000)).await.unwrap();
+    assert_eq!(bench.one(1000).await, retry(1001), "and waits as long as after a first failure");
+    assert_eq!(bench.one(1001).await, delivered(2));
+    let mut sequences = Vec::new();
+    for _ in 0..5 {
+        sequences.push(subscriber.next().await.header("x-birdwire-sequence").to_owned());
+    }
+    assert_eq!(sequences, ["1", "1", "1", "1", "2"]);
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn whoever_says_nothing_is_given_up_at_the_deadline() {
     let deadline = Duration::from_millis(300);
@@ -339,6 +362,7 @@ fn running(bench: &Bench, unrecorded: usize, now: impl Fn() -> Timestamp + Send 
         jitter: Box::new(|| 0.0),
         metrics: Metrics::new().unwrap(),
         stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
         unrecorded: Arc::new(AtomicUsize::new(unrecorded)),
     })
 }

@@ -9,7 +9,7 @@ use birdwire::store::listing::Retained;
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The embedded engine, on a file of its own.
 pub(crate) struct Sqlite;
@@ -51,6 +51,34 @@ async fn what_is_no_database_is_refused() {
         let why = refused(open(&place, access).await);
         assert!(why.contains("store.db") && why.contains("not a database"), "{why}");
     }
+}
+
+/// What people write to each other is in it. What somebody else made keeps the rights that it was given.
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_may_read_a_new_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let beside = |place: &Place, more: &str| PathBuf::from(format!("{}{more}", file(place).display()));
+    let world = World::simple(&Sqlite).await;
+    world.write("U1", &["a"]).await;
+    for more in ["", "-wal", "-shm", ".lock"] {
+        assert_eq!(mode(&beside(&world.place, more)), 0o600, "{more}");
+    }
+    for folder in file(&world.place).ancestors().skip(1).take(2) {
+        assert_eq!(mode(folder), 0o700, "{}", folder.display());
+    }
+    world.end().await;
+
+    let place = Sqlite.place();
+    let folder = file(&place).parent().unwrap().to_owned();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(file(&place), "").unwrap();
+    for (path, given) in [(&folder, 0o750), (&file(&place), 0o640)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(given)).unwrap();
+    }
+    open(&place, Access::Serve).await.unwrap().close().await;
+    assert_eq!((mode(&folder), mode(&file(&place)), mode(&beside(&place, "-wal"))), (0o750, 0o640, 0o640));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Lanes: one delivery at a time, in order, by whoever holds the lease.
 
 use super::Engine;
-use super::world::{LEASE, World, account, at, attempt, key_of, messages, note};
+use super::world::{LEASE, Note, World, account, at, attempt, key_of, messages, note};
 use birdwire::domain::delivery::{Order, State};
 use birdwire::domain::event::End;
 use birdwire::domain::route::SubscriberId;
@@ -226,6 +226,48 @@ pub(crate) async fn a_disabled_subscriber_gets_nothing_and_keeps_what_it_is_owed
     assert!(world.store.enable(&crm, at(6)).await.unwrap());
     assert_eq!(world.backlog("crm").await.subscriber.disabled, None);
     assert_eq!(key_of(&world.claim_one(at(100)).await.owed.body), "a");
+    world.end().await;
+}
+
+/// More heads than are looked at together, some of them being attempted when the subscriber is resumed.
+pub(crate) async fn who_is_enabled_again_has_all_its_time(engine: &dyn Engine) {
+    let world = World::new(engine, &[messages("crm", Order::Strict), messages("other", Order::Strict)]).await;
+    let notes: Vec<Note> = (0..1100).map(|nth| note(&format!("U{nth}"), &format!("m{nth}"))).collect();
+    world.commit(&notes).await;
+    world.commit(&[note("U0", "behind")]).await;
+    let mut failed = JoinSet::new();
+    for subscriber in ["crm", "other"] {
+        for lane in world.claim_all(subscriber, 2000, at(1)).await.leased {
+            let store = world.store.clone();
+            failed.spawn(async move {
+                store.record_attempt(attempt(&lane, Verdict::Retry { due: at(2) }, at(1))).await.unwrap();
+            });
+        }
+    }
+    assert_eq!(failed.join_all().await.len(), 2 * notes.len());
+    // An attempt that is recorded when the subscriber is enabled again, and one of which nobody ever hears.
+    let [slow, lost] = &world.claim_all("crm", 2, at(2)).await.leased[..] else { panic!("two lanes are due") };
+    assert_eq!((slow.owed.failures, slow.owed.first_attempt), (1, Some(at(1))));
+    let crm = SubscriberId("crm".to_owned());
+    world.store.disable(&crm, "answered 410 Gone".to_owned(), at(2)).await.unwrap();
+    world.store.enable(&crm, at(300_000)).await.unwrap();
+    world.record(slow, Verdict::Retry { due: at(300_002) }, at(300_001)).await;
+
+    let leased = world.claim_all("crm", 2000, at(300_002)).await.leased;
+    assert_eq!(leased.len(), notes.len());
+    for lane in &leased {
+        let expected = match lane.owed.delivery {
+            id if id == slow.owed.delivery => (1, Some(at(300_001))),
+            id if id == lost.owed.delivery => (1, Some(at(300_002))),
+            _ => (0, None),
+        };
+        assert_eq!((lane.owed.failures, lane.owed.first_attempt), expected, "{}", lane.owed.delivery);
+    }
+    let calm = leased.iter().find(|lane| lane.owed.failures == 0).unwrap();
+    let detail = world.store.delivery(calm.owed.delivery).await.unwrap().unwrap();
+    assert_eq!((detail.row.attempts, detail.attempts.len()), (1, 1), "what was attempted is not forgotten");
+    let others = world.claim_all("other", 2000, at(300_002)).await.leased;
+    assert!(others.iter().all(|lane| lane.owed.first_attempt == Some(at(1))), "nobody else has begun anew");
     world.end().await;
 }
 

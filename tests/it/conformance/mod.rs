@@ -123,6 +123,7 @@ macro_rules! conformance {
                     one_conversation_does_not_hold_up_another,
                     as_many_lanes_as_wanted_and_no_more,
                     a_disabled_subscriber_gets_nothing_and_keeps_what_it_is_owed,
+                    who_is_enabled_again_has_all_its_time,
                     a_removed_subscriber_keeps_what_it_is_owed,
                     order_may_change_between_two_starts,
                     work_is_hinted_at,

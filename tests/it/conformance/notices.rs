@@ -9,7 +9,7 @@ use birdwire::domain::route::{Interest, SubscriberId};
 use birdwire::store::lane::Verdict;
 use uuid::Uuid;
 
-fn wants(name: &str, events: &[&str]) -> (Interest, Order) {
+pub(crate) fn wants(name: &str, events: &[&str]) -> (Interest, Order) {
     let events = events.iter().map(|&event| event.to_owned()).collect();
     (Interest { subscriber: SubscriberId(name.to_owned()), events, accounts: Vec::new() }, Order::Strict)
 }

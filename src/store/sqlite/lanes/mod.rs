@@ -14,6 +14,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// Deliveries looked at in one transaction when a subscriber is resumed: webhooks that come meanwhile do not notice.
+const ROUNDS: usize = 1000;
+
 /// Makes up for the process before: whoever opens the file to serve holds its lock, so everybody who was at work is gone.
 /// What they were doing is not known, and says so. One transaction: thousands of leases cost one sync, not thousands,
 /// and a crash in between counts no attempt twice.
@@ -297,6 +300,35 @@ pub(super) fn disable(tx: &Tx<'_>, subscriber: &SubscriberId, why: &str, now: Ti
         .prepare_cached("UPDATE subscribers SET disabled_at = ?2, disabled_reason = ?3 WHERE name = ?1")?
         .execute(params![subscriber.0, now.micros(), why])
         .map(|changed| changed > 0)
+}
+
+/// Begins a new round of attempts for what is pending of a subscriber and was attempted, some at a time: of deliveries
+/// behind this one. Says how far it came, unless it saw all. Only heads were ever attempted, and each has a failed attempt
+/// that is logged: going through those never wades through what merely waits.
+pub(super) fn begin_rounds(tx: &Tx<'_>, subscriber: &SubscriberId, after: i64) -> rusqlite::Result<Option<i64>> {
+    let failed: Vec<i64> = tx
+        .connection
+        .prepare_cached(
+            "WITH RECURSIVE failed (delivery) AS (
+                 SELECT min(delivery) FROM attempts WHERE delivery > ?1
+                 UNION ALL
+                 SELECT (SELECT min(delivery) FROM attempts WHERE delivery > failed.delivery) FROM failed
+                 WHERE failed.delivery IS NOT NULL
+             )
+             SELECT delivery FROM failed WHERE delivery IS NOT NULL",
+        )?
+        .query_map([after], |r| r.get(0))?
+        .take(ROUNDS)
+        .collect::<rusqlite::Result<_>>()?;
+    let mut begin = tx.connection.prepare_cached(
+        "UPDATE deliveries SET round_start = attempts, first_at = NULL
+         WHERE id = ?1 AND state IN (0, 1) AND first_at IS NOT NULL
+             AND subscriber = (SELECT id FROM subscribers WHERE name = ?2)",
+    )?;
+    for delivery in &failed {
+        begin.execute(params![delivery, subscriber.0])?;
+    }
+    Ok(failed.last().copied().filter(|_| failed.len() == ROUNDS))
 }
 
 /// Whoever resumes a subscriber has seen to it that it is well, so nothing waits for its old delays.
