@@ -16,6 +16,7 @@ mod reads;
 mod recent;
 mod replay;
 mod retention;
+mod room;
 mod schema;
 mod statements;
 mod trace;
@@ -39,6 +40,7 @@ use checkpoint::{Bell, Opened};
 pub(super) use export::source;
 use lanes::book::Book;
 use memory::Memory;
+use room::Room;
 use rusqlite::{Connection, params};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -58,6 +60,7 @@ struct Sqlite {
     reader: Arc<Reader>,
     /// Held while serving.
     lock: Mutex<Option<File>>,
+    room: Room,
 }
 
 /// Who answers questions.
@@ -103,6 +106,7 @@ pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Arc<dyn Store>,
         bell,
         reader: Arc::new(Reader { connection: Mutex::new(schema::connect(path, Access::Read, now)?), _file: file }),
         lock: Mutex::new(lock),
+        room: Room::new(path, room::space),
     }))
 }
 
@@ -170,6 +174,7 @@ impl Sqlite {
 #[async_trait::async_trait]
 impl Store for Sqlite {
     async fn commit_inbound(&self, inbound: Inbound) -> Result<Receipt, StoreError> {
+        self.room.check(inbound.received_at)?;
         self.writer()?.submit(false, move |tx| inbound::commit(tx, &inbound)).await
     }
 
@@ -292,6 +297,7 @@ impl Store for Sqlite {
     }
 
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.room.check(now)?;
         self.writer()?
             .submit(false, move |tx| {
                 tx.connection
