@@ -52,6 +52,8 @@ pub(super) struct Memory {
     conversations: [HashMap<Uuid, (i64, Conversation)>; 2],
     pub(super) index: Index,
     pub(super) lanes: Book,
+    /// Deliveries before this one were looked at lately by whoever removes them.
+    pub(super) unlooked: i64,
     /// The database's count of others' changes.
     version: i64,
     /// Whether the database does not say what is here.
@@ -80,6 +82,7 @@ impl Memory {
             conversations: Default::default(),
             index: Index::load(connection)?,
             lanes: book.read(connection)?,
+            unlooked: 0,
             version: data_version(connection)?,
             is_stale: false,
         };

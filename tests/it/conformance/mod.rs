@@ -147,6 +147,7 @@ macro_rules! conformance {
                 upkeep: [
                     old_webhooks_and_finished_deliveries_are_removed,
                     dead_letters_do_not_keep_others_from_being_removed,
+                    what_is_owed_does_not_keep_others_from_being_removed,
                     a_probe_commits,
                     deliveries_are_listed_by_state_subscriber_and_page,
                 ];

@@ -54,6 +54,32 @@ pub(crate) async fn dead_letters_do_not_keep_others_from_being_removed(engine: &
     world.end().await;
 }
 
+pub(crate) async fn what_is_owed_does_not_keep_others_from_being_removed(engine: &dyn Engine) {
+    let world = World::simple(engine).await;
+    for number in 0..40 {
+        world.write(&format!("U{number}"), &[&format!("m{number}")]).await;
+    }
+    let before = world.deliveries().await.len();
+    // One of the last is delivered; more are owed before it than are looked at in one go.
+    let mut leased = world.claim(at(100)).await;
+    leased.sort_by_key(|lane| lane.owed.delivery);
+    let last = leased.pop().unwrap();
+    world.record(&last, Verdict::Delivered, at(100)).await;
+    let mut removed = 0;
+    for _ in 0..10 {
+        removed += world.store.retain(at(0), at(DAY), 1).await.unwrap().finished;
+    }
+    assert_eq!(removed, 1);
+    // Nor does anything stay that ends later.
+    let first = leased.remove(0);
+    world.record(&first, Verdict::Delivered, at(200)).await;
+    for _ in 0..10 {
+        removed += world.store.retain(at(0), at(DAY), 1).await.unwrap().finished;
+    }
+    assert_eq!((removed, world.deliveries().await.len()), (2, before - 2));
+    world.end().await;
+}
+
 pub(crate) async fn a_probe_commits(engine: &dyn Engine) {
     let world = World::simple(engine).await;
     world.store.probe(at(1)).await.unwrap();
