@@ -37,7 +37,8 @@ pub(super) const LIMITS: Limits =
     Limits { header_timeout: Duration::from_secs(10), max_connections: 256, drain_timeout: Duration::from_secs(1) };
 
 pub(super) async fn run(options: Options) -> Done {
-    let secrets = super::secrets("--secret", &options.secret, config::subscriber_secret)?;
+    let secret = |text: &String| super::secret("--secret", text, config::subscriber_secret);
+    let secrets: Vec<Secret> = options.secret.iter().map(secret).collect::<Result<_, _>>()?;
     let listener =
         TcpListener::bind(options.addr).await.with_context(|| format!("--addr: cannot listen on {}", options.addr))?;
     anstream::eprintln!("listening on http://{}/", listener.local_addr()?);

@@ -193,14 +193,13 @@ fn check_url(flag: &str, url: &str) -> Result<(), Failure> {
     config::check_url(url).map_err(|what| Failure::Usage(format!("{flag}: the URL {what}")))
 }
 
-/// Secrets of the command line, by the rules of those in the file.
-fn secrets(
+/// A secret of the command line, by the rules of those in the file.
+fn secret(
     flag: &str,
-    texts: &[String],
+    text: &str,
     read: impl Fn(&str, &[(String, String)]) -> Result<Secret, String>,
-) -> Result<Vec<Secret>, Failure> {
-    let variables = app::variables();
-    texts.iter().map(|text| read(text, &variables).map_err(|what| Failure::Usage(format!("{flag}: {what}")))).collect()
+) -> Result<Secret, Failure> {
+    read(text, &app::variables()).map_err(|what| Failure::Usage(format!("{flag}: {what}")))
 }
 
 /// What went wrong and why, each once: a cause often says again what the sentence about it has said.

@@ -36,14 +36,12 @@ pub(super) async fn run(options: Options) -> Done {
     if let Some(url) = &options.sign_url {
         super::check_url("--sign-url", url)?;
     }
-    let keys = super::secrets("--key", std::slice::from_ref(&options.key), config::secret)?;
+    let key = super::secret("--key", &options.key, config::secret)?;
     let body = read_document(&options.file)?;
     let signed_url = options.sign_url.as_ref().unwrap_or(&options.url);
     let mut request = client(TIMEOUT)?.post(&options.url);
-    for key in &keys {
-        for (name, value) in (provider.sign)(key, signed_url, &body, (app::system_clock())()) {
-            request = request.header(name, value);
-        }
+    for (name, value) in (provider.sign)(&key, signed_url, &body, (app::system_clock())()) {
+        request = request.header(name, value);
     }
     let response = request.body(body).send().await.with_context(|| format!("{} does not answer", options.url))?;
     output::line(response.status().as_str())?;

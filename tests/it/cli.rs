@@ -1,6 +1,6 @@
 //! The program as its users call it: what it prints where, and how it exits.
 
-use crate::app::{PATIENCE, SECRET};
+use crate::app::{ACCOUNT, PATIENCE, SECRET};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -10,8 +10,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
-const CUSTOMER: &str = "5e4a0680-804e-11ec-8477-2fea5968d85b";
+pub(crate) const CUSTOMER: &str = "5e4a0680-804e-11ec-8477-2fea5968d85b";
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 pub(crate) fn birdwire(arguments: &[&str]) -> Command {

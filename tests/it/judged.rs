@@ -1,10 +1,8 @@
 //! What only one part of the program understands of the configuration is reported like everything else: with its place,
 //! all at once, before anything is opened.
 
-use crate::cli::{Said, birdwire, say};
-
-const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
-const CUSTOMER: &str = "5e4a0680-804e-11ec-8477-2fea5968d85b";
+use crate::app::ACCOUNT;
+use crate::cli::{CUSTOMER, Said, birdwire, say};
 
 #[test]
 fn check_has_every_part_look_at_its_own() {

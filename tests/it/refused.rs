@@ -1,16 +1,13 @@
 //! What strangers can have the gateway write: little, however much they send.
 
-use crate::app::{PATIENCE, exchange};
-use crate::cli::{Running, birdwire, start};
+use crate::app::{ACCOUNT, PATIENCE, exchange};
+use crate::cli::{CUSTOMER, Running, birdwire, start};
 use serde_json::Value;
 use std::sync::mpsc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-
-const ACCOUNT: &str = "6f1f0f4e-2f6c-4d5e-9a51-0a4c5b0c9a01";
-const CUSTOMER: &str = "5e4a0680-804e-11ec-8477-2fea5968d85b";
 
 /// A gateway, and its log lines with this message.
 fn logging(message: &'static str, more: &[(&str, &str)]) -> (Running, mpsc::Receiver<Value>, TempDir) {

@@ -60,11 +60,7 @@ pub(crate) fn message_id(account: AccountId, message: &str) -> MessageId {
 /// of it; everything else keeps its bytes.
 pub(crate) fn erase(account: &Account, body: &[u8], message: MessageId) -> Vec<u8> {
     let Some(document) = Document::parse(body) else { return body.to_vec() };
-    let id_of = |said: &Field<'_>| said.object::<WireMessage>().unwrap_or_default().id.raw().map(str::to_owned);
-    let is_it = |said: &Field<'_>| {
-        let id = said.object::<WireMessage>().unwrap_or_default().id;
-        id.filled("").ok().flatten().is_some_and(|id| message_id(account.id, &id) == message)
-    };
+    let is_it = |said: &Field<'_>| named(account.id, *said) == Some(message);
     let mut erased = Vec::with_capacity(body.len());
     let mut copied = 0;
     for event in members(document.root(), "events").iter().flat_map(|events| events.list().unwrap_or_default()) {
@@ -77,7 +73,8 @@ pub(crate) fn erase(account: &Account, body: &[u8], message: MessageId) -> Vec<u
             // The field is a part of the body: where it begins is a matter of addresses.
             let start = (text.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
             erased.extend_from_slice(&body[copied..start]);
-            erased.extend_from_slice(id_of(&said).map_or("{}".to_owned(), |id| format!(r#"{{"id":{id}}}"#)).as_bytes());
+            let id = said.object::<WireMessage>().unwrap_or_default().id.raw();
+            erased.extend_from_slice(id.map_or("{}".to_owned(), |id| format!(r#"{{"id":{id}}}"#)).as_bytes());
             copied = start + text.len();
         }
     }
@@ -109,8 +106,12 @@ fn one(around: &Around<'_>, place: usize, field: Field<'_>) -> InboundEvent {
 
 /// The message that an event carries, if its id can be read.
 fn carried(account: AccountId, event: Field<'_>) -> Option<MessageId> {
-    let event: Event = event.object()?;
-    let message: WireMessage = event.message.object()?;
+    named(account, event.object::<Event>()?.message)
+}
+
+/// The message that `said` is or was, if its id can be read.
+fn named(account: AccountId, said: Field<'_>) -> Option<MessageId> {
+    let message: WireMessage = said.object()?;
     message.id.filled("").ok().flatten().map(|id| message_id(account, &id))
 }
 

@@ -50,9 +50,9 @@ fn remove_ended(tx: &mut Tx<'_>, before: Timestamp, limit: i64) -> rusqlite::Res
         "SELECT id, event, state IN (2, 4) AND coalesce(last_at, due_at) < ?2 FROM deliveries
          WHERE id >= ?1 ORDER BY id LIMIT ?3",
     )?;
-    let from = tx.memory.unlooked;
-    let mut rows = look.query(params![from, before.micros(), limit.saturating_mul(LOOKED_AT)])?;
-    let (mut ended, mut last, mut left) = (Vec::new(), None, limit.saturating_mul(LOOKED_AT));
+    let most = limit.saturating_mul(LOOKED_AT);
+    let mut rows = look.query(params![tx.memory.unlooked, before.micros(), most])?;
+    let (mut ended, mut last, mut looked_at) = (Vec::new(), None, 0);
     while count(ended.len()) < limit
         && let Some(row) = rows.next()?
     {
@@ -61,9 +61,9 @@ fn remove_ended(tx: &mut Tx<'_>, before: Timestamp, limit: i64) -> rusqlite::Res
             ended.push((delivery, event));
         }
         last = Some((delivery, event));
-        left -= 1;
+        looked_at += 1;
     }
-    let is_last = count(ended.len()) < limit && left > 0;
+    let is_last = count(ended.len()) < limit && looked_at < most;
     tx.memory.unlooked = match last {
         Some((delivery, event)) if !is_last && !is_young(connection, event, before)? => delivery + 1,
         _ => 0,
